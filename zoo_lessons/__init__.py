@@ -1,0 +1,1 @@
+"""Transformer Zoo Lessons: the library behind the notebooks."""
