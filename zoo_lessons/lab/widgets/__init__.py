@@ -1,0 +1,27 @@
+"""The course's interactive pictures. Each is imported only when a lesson asks for it."""
+
+from __future__ import annotations
+
+import importlib
+from typing import Any
+
+# class or function -> module in this package
+_EXPORTS = {
+    "AttentionExplorer": "attention_explorer",
+    "MaskExplorer": "mask_explorer",
+    "ZooWidget": "base",
+    "head_view": "bertviz",
+    "model_view": "bertviz",
+}
+
+__all__ = sorted(_EXPORTS)
+
+
+def __getattr__(name: str) -> Any:
+    if name not in _EXPORTS:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    return getattr(importlib.import_module(f"{__name__}.{_EXPORTS[name]}"), name)
+
+
+def __dir__() -> list[str]:
+    return sorted({*globals(), *__all__})

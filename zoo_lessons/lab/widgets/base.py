@@ -1,0 +1,121 @@
+"""What every course widget shares: how its script is put together, and its picture without Jupyter.
+
+A widget is drawn in JavaScript (anywidget, inline, no network). Where no kernel answers, as on
+GitHub, nbviewer or an untrusted notebook, the same output carries a static PNG and one line of
+text, so a reader always sees a figure.
+"""
+
+from __future__ import annotations
+
+import base64
+import io
+import struct
+import zlib
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import anywidget
+import numpy as np
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
+
+_FOLDER = Path(__file__).parent
+_DPI = 100
+
+
+def png_bytes(rgb: np.ndarray) -> bytes:
+    """Encode an image as PNG without any metadata, so that equal pixels give equal bytes.
+
+    Args:
+        rgb: uint8 array (height, width, 3).
+
+    Raises:
+        ValueError: the array has another shape or dtype.
+    """
+    if rgb.ndim != 3 or rgb.shape[2] != 3 or rgb.dtype != np.uint8:
+        raise ValueError(
+            f"png_bytes needs a uint8 array (height, width, 3), got {rgb.dtype} {rgb.shape}"
+        )
+    height, width, _ = rgb.shape
+    rows = b"".join(b"\0" + np.ascontiguousarray(row).tobytes() for row in rgb)
+
+    def chunk(kind: bytes, data: bytes) -> bytes:
+        checksum = struct.pack(">I", zlib.crc32(kind + data))
+        return struct.pack(">I", len(data)) + kind + data + checksum
+
+    header = struct.pack(">IIBBBBB", width, height, 8, 2, 0, 0, 0)  # 8 bits a channel, RGB
+    return (
+        b"\x89PNG\r\n\x1a\n"
+        + chunk(b"IHDR", header)
+        + chunk(b"IDAT", zlib.compress(rows, 9))
+        + chunk(b"IEND", b"")
+    )
+
+
+def figure_png(fig: Figure) -> bytes:
+    """Render a matplotlib figure at the course's fixed dpi, without software or date metadata.
+
+    Build the figure with `matplotlib.figure.Figure(...)`, not with pyplot, so that nothing stays
+    open and the lesson's own figures are not disturbed.
+    """
+    buffer = io.BytesIO()
+    fig.savefig(buffer, format="png", dpi=_DPI, facecolor="white", metadata={"Software": None})
+    return buffer.getvalue()
+
+
+class StaticFallback:
+    """Mixin that puts a static PNG and a stable line of text beside the live widget view.
+
+    Subclasses implement `static_png` and `static_text`. Both depend on the widget's data only:
+    same data, same bytes.
+    """
+
+    def static_png(self) -> bytes:
+        """A PNG of the widget's current state, readable without the live widget."""
+        raise NotImplementedError(f"{type(self).__name__} must implement static_png()")
+
+    def static_text(self) -> str:
+        """One line that says what the widget shows. No addresses or ids: notebooks store it."""
+        raise NotImplementedError(f"{type(self).__name__} must implement static_text()")
+
+    def _repr_mimebundle_(self, **kwargs: Any) -> tuple[dict, dict] | None:
+        bundle = super()._repr_mimebundle_(**kwargs)
+        if bundle is None:
+            return None
+        data, metadata = bundle if isinstance(bundle, tuple) else (bundle, {})
+        # The lesson's own plot style must not leak into the picture.
+        from matplotlib import style
+
+        with style.context("default"):
+            image = self.static_png()
+        text = self.static_text()
+        data = {**data, "text/plain": text, "image/png": base64.b64encode(image).decode("ascii")}
+        return data, {**metadata, "image/png": {"alt": text}}
+
+
+class ZooWidget(StaticFallback, anywidget.AnyWidget):
+    """Base of all course widgets.
+
+    A subclass names its script, and its style if it has one, in this folder:
+
+        class MaskExplorer(ZooWidget):
+            _script = "mask_explorer.js"
+            _style = "mask_explorer.css"
+
+    The script defines `function render({ model, el })` and ends with `export default { render };`.
+    It can use every function of `common.js` without importing it: both files become one module.
+    """
+
+    _script: str = ""
+    _style: str = ""
+
+    def __init_subclass__(cls, **kwargs: Any) -> None:
+        if cls._script:
+            cls._esm = _read("common.js") + "\n" + _read(cls._script)
+            cls._css = _read("common.css") + ("\n" + _read(cls._style) if cls._style else "")
+        super().__init_subclass__(**kwargs)
+
+
+def _read(name: str) -> str:
+    return (_FOLDER / name).read_text(encoding="utf-8")

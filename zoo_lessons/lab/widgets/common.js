@@ -1,0 +1,364 @@
+// Shared by all course widgets: base.py puts this file in front of each widget's own script.
+// No imports, no network, no export: the widget's script ends with `export default { render }`.
+
+// ---------------------------------------------------------------- elements and controls
+
+/** Make an element. Functions named on... become listeners; children may be nodes, text, or
+ *  controls (objects with an `element`). null, undefined and false are skipped. */
+function h(tag, attrs = {}, ...children) {
+  const node = document.createElement(tag);
+  for (const [name, value] of Object.entries(attrs || {})) {
+    if (value === undefined || value === null || value === false) continue;
+    if (typeof value === "function") node.addEventListener(name.slice(2).toLowerCase(), value);
+    else node.setAttribute(name, value === true ? "" : value);
+  }
+  for (const child of children.flat()) {
+    if (child === undefined || child === null || child === false) continue;
+    node.append(child.element || child);
+  }
+  return node;
+}
+
+const clamp = (value, low, high) => Math.max(low, Math.min(high, value));
+
+/** The widget's root: appended to `el`, with keys guarded. Call `ready(root)` after the first draw. */
+function mount(el, ...children) {
+  const root = h("div", { class: "zoo-widget", "data-lm-suppress-shortcuts": "true" }, ...children);
+  guardKeys(root);
+  el.append(root);
+  return root;
+}
+
+function ready(root) {
+  root.dataset.ready = "1";
+}
+
+/** A labelled range input. Returns { element, input, value, set(value), setRange(min, max) };
+ *  `onInput(value)` runs on every move, not on `set`. */
+function slider({ label, min, max, step = 1, value, format = String, onInput = () => {} }) {
+  const input = h("input", { type: "range", min, max, step });
+  // Hidden from assistive technology: the input already announces it as its value text.
+  const shown = h("output", { "aria-hidden": "true" });
+  const element = h("label", { class: "zoo-field" }, h("span", {}, label), input, shown);
+  const show = () => {
+    shown.textContent = format(Number(input.value));
+    input.setAttribute("aria-valuetext", shown.textContent);
+  };
+  const control = {
+    element,
+    input,
+    get value() { return Number(input.value); },
+    set(next) { input.value = next; show(); },
+    setRange(low, high) { input.min = low; input.max = high; show(); },
+  };
+  input.addEventListener("input", () => { show(); onInput(Number(input.value)); });
+  control.set(value);
+  return control;
+}
+
+/** A labelled drop-down. `options` is a list of strings or [value, text] pairs.
+ *  Returns { element, input, value, set(value) }. */
+function select({ label, options, value, onChange = () => {} }) {
+  const input = h("select", {}, ...options.map((option) => {
+    const [key, text] = Array.isArray(option) ? option : [option, option];
+    return h("option", { value: key }, text);
+  }));
+  input.value = value;
+  input.addEventListener("change", () => onChange(input.value));
+  return {
+    element: h("label", { class: "zoo-field" }, h("span", {}, label), input),
+    input,
+    get value() { return input.value; },
+    set(next) { input.value = next; },
+  };
+}
+
+/** A labelled checkbox. Returns { element, input, value, set(value) }. */
+function checkbox({ label, value = false, onChange = () => {} }) {
+  const input = h("input", { type: "checkbox" });
+  input.checked = value;
+  input.addEventListener("change", () => onChange(input.checked));
+  return {
+    element: h("label", { class: "zoo-field" }, input, h("span", {}, label)),
+    input,
+    get value() { return input.checked; },
+    set(next) { input.checked = next; },
+  };
+}
+
+/** A push button. `pressed` (true or false) makes it a toggle; the caller updates it with `press`. */
+function button({ label, pressed, onClick = () => {} }) {
+  const element = h("button", { type: "button", onClick }, label);
+  const press = (on) => element.setAttribute("aria-pressed", String(Boolean(on)));
+  if (pressed !== undefined) press(pressed);
+  return { element, input: element, press };
+}
+
+/** The readout: one line that screen readers announce. `say(text)` replaces it. */
+function liveRegion() {
+  const element = h("div", { class: "zoo-live", role: "status", "aria-live": "polite" });
+  return {
+    element,
+    say(text) { if (element.textContent !== text) element.textContent = text; },
+  };
+}
+
+// ---------------------------------------------------------------- colours
+
+// Anchors of matplotlib's maps. cividis and viridis read the same with colour-blind eyes;
+// coolwarm is for signed values, with zero in the middle.
+const COLORMAPS = {
+  cividis: [
+    "#00224e", "#002d68", "#163770", "#2e416d", "#3f4c6c", "#4e566c", "#5c616e", "#696b71", "#767676",
+    "#838179", "#928c78", "#a09875", "#afa471", "#bfb06b", "#cfbd62", "#dfca57", "#f0d846", "#fee838",
+  ],
+  viridis: [
+    "#440154", "#481769", "#472a7a", "#433d84", "#3d4e8a", "#355e8d", "#2e6d8e", "#297b8e", "#23898e",
+    "#1f978b", "#21a585", "#2eb37c", "#46c06f", "#65cb5e", "#89d548", "#b0dd2f", "#d8e219", "#fde725",
+  ],
+  greys: [
+    "#ffffff", "#f8f8f8", "#f1f1f1", "#e7e7e7", "#dcdcdc", "#cfcfcf", "#c2c2c2", "#b2b2b2", "#9f9f9f",
+    "#8e8e8e", "#7d7d7d", "#6d6d6d", "#5e5e5e", "#4d4d4d", "#383838", "#232323", "#111111", "#000000",
+  ],
+  coolwarm: [
+    "#3b4cc0", "#4c66d6", "#5f7fe8", "#7396f5", "#88abfd", "#9dbdff", "#b1cbfc", "#c4d5f3", "#d5dbe5",
+    "#e4d9d2", "#f0cdbb", "#f6bea4", "#f7aa8c", "#f39475", "#e97a5f", "#dc5d4a", "#ca3b37", "#b40426",
+  ],
+};
+
+const colormapCache = {};
+
+/** A colour map as { rgb: Uint8Array(768), abgr: Uint32Array(256), css(t) }, t in [0, 1].
+ *  `abgr` entries go straight into an ImageData's buffer. */
+function colormap(name) {
+  if (!(name in COLORMAPS)) throw new Error(`no colour map "${name}"`);
+  if (colormapCache[name]) return colormapCache[name];
+  const anchors = COLORMAPS[name].map((hex) => [1, 3, 5].map((i) => parseInt(hex.slice(i, i + 2), 16)));
+  const rgb = new Uint8Array(768);
+  const abgr = new Uint32Array(256);
+  for (let i = 0; i < 256; i++) {
+    const place = (i / 255) * (anchors.length - 1);
+    const low = Math.min(anchors.length - 2, Math.floor(place));
+    for (let c = 0; c < 3; c++) {
+      rgb[3 * i + c] = Math.round(anchors[low][c] + (anchors[low + 1][c] - anchors[low][c]) * (place - low));
+    }
+    abgr[i] = (0xff000000 | (rgb[3 * i + 2] << 16) | (rgb[3 * i + 1] << 8) | rgb[3 * i]) >>> 0;
+  }
+  const css = (t) => {
+    const i = 3 * clamp(Math.round(t * 255), 0, 255);
+    return `rgb(${rgb[i]}, ${rgb[i + 1]}, ${rgb[i + 2]})`;
+  };
+  return (colormapCache[name] = { rgb, abgr, css });
+}
+
+/** The theme's colours, ready for a canvas: fg, bg, muted, panel, grid, border, accent, error,
+ *  dark (boolean) and `series`, six line colours that colour-blind readers can tell apart. */
+function themeColors(el) {
+  const probe = h("span", { hidden: true });
+  (el.closest(".zoo-widget") || el).append(probe);
+  const colors = {};
+  for (const name of ["fg", "bg", "muted", "panel", "grid", "border", "accent", "error"]) {
+    probe.style.color = `var(--zoo-${name})`;
+    colors[name] = getComputedStyle(probe).color;
+  }
+  probe.remove();
+  const [r, g, b] = pixelOf(colors.bg);
+  colors.dark = 0.299 * r + 0.587 * g + 0.114 * b < 128;
+  colors.series = colors.dark
+    ? ["#56b4e9", "#e69f00", "#2fc99a", "#e08bbd", "#f0e442", "#ff8a5c"]
+    : ["#0072b2", "#b34700", "#00795a", "#a64d84", "#6b5b00", "#444444"];
+  return colors;
+}
+
+/** [r, g, b] of any CSS colour, by painting one pixel. */
+function pixelOf(color) {
+  const canvas = h("canvas", { width: 1, height: 1 });
+  const context = canvas.getContext("2d");
+  context.fillStyle = color;
+  context.fillRect(0, 0, 1, 1);
+  return context.getImageData(0, 0, 1, 1).data;
+}
+
+/** Run `fn` when the page's theme changes. Canvas pixels do not follow CSS variables.
+ *  Returns a function that stops watching. */
+function onThemeChange(fn) {
+  const observer = new MutationObserver(() => fn());
+  const attributeFilter = ["data-jp-theme-light", "data-jp-theme-name", "data-vscode-theme-kind", "theme"];
+  observer.observe(document.body, { attributes: true, attributeFilter });
+  observer.observe(document.documentElement, { attributes: true, attributeFilter });
+  return () => observer.disconnect();
+}
+
+// ---------------------------------------------------------------- canvas
+
+/** A sharp, focusable canvas of `width` x `height` CSS pixels, read as `label`.
+ *  Returns { element, context, width, height, resize(width, height), at(event) -> [x, y] }. */
+function canvas2d(width, height, label) {
+  // "application" lets arrow keys through while a screen reader is on.
+  const element = h("canvas", { tabindex: 0, role: "application", "aria-label": label });
+  const context = element.getContext("2d");
+  const surface = {
+    element,
+    context,
+    width,
+    height,
+    resize(nextWidth, nextHeight) {
+      const ratio = Math.min(3, window.devicePixelRatio || 1);
+      surface.width = nextWidth;
+      surface.height = nextHeight;
+      element.width = Math.round(nextWidth * ratio);
+      element.height = Math.round(nextHeight * ratio);
+      element.style.width = `${nextWidth}px`;
+      element.style.aspectRatio = `${nextWidth} / ${nextHeight}`;
+      context.setTransform(ratio, 0, 0, ratio, 0, 0);
+    },
+    at(event) {
+      const box = element.getBoundingClientRect();
+      return [
+        ((event.clientX - box.left) * surface.width) / box.width,
+        ((event.clientY - box.top) * surface.height) / box.height,
+      ];
+    },
+  };
+  surface.resize(width, height);
+  return surface;
+}
+
+/** Coalesce many requests into one draw per frame. Call the result to ask for a draw;
+ *  `.now()` draws at once, `.cancel()` drops a waiting draw. */
+function redraw(draw) {
+  let frame = 0;
+  const request = () => {
+    if (!frame) frame = requestAnimationFrame(() => { frame = 0; draw(); });
+  };
+  request.cancel = () => { cancelAnimationFrame(frame); frame = 0; };
+  request.now = () => { request.cancel(); draw(); };
+  return request;
+}
+
+/** Run `fn(width)` now and whenever the element's width changes. Returns a function that stops. */
+function onResize(el, fn) {
+  let last = 0;
+  const observer = new ResizeObserver(() => {
+    const width = Math.floor(el.clientWidth);
+    if (width > 0 && width !== last) { last = width; fn(width); }
+  });
+  observer.observe(el);
+  return () => observer.disconnect();
+}
+
+/** About `count` round numbers between `low` and `high`. */
+function niceTicks(low, high, count = 5) {
+  const raw = (high - low) / Math.max(1, count);
+  const power = 10 ** Math.floor(Math.log10(raw));
+  const step = [1, 2, 2.5, 5, 10].find((s) => s * power >= raw * 0.999) * power;
+  const ticks = [];
+  for (let i = Math.ceil(low / step - 1e-9); i * step <= high + step * 1e-9; i++) ticks.push(Number((i * step).toPrecision(12)));
+  return ticks;
+}
+
+/** Draw the frame of a line chart (grid, ticks, axis titles) inside a canvas of `width` x `height`
+ *  and return { x(value), y(value), left, top, right, bottom } for the lines.
+ *  Ranges are [low, high]; `xFormat`/`yFormat` write tick labels. */
+function chartFrame(context, { width, height, xRange, yRange, xLabel, yLabel, colors,
+  xTicks, yTicks, xFormat = String, yFormat = String,
+  margin = { left: 54, right: 14, top: 10, bottom: 42 } }) {
+  const left = margin.left, top = margin.top;
+  const right = width - margin.right, bottom = height - margin.bottom;
+  const x = (value) => left + ((value - xRange[0]) / (xRange[1] - xRange[0])) * (right - left);
+  const y = (value) => bottom - ((value - yRange[0]) / (yRange[1] - yRange[0])) * (bottom - top);
+  context.save();
+  context.font = "11px system-ui, sans-serif";
+  context.lineWidth = 1;
+  context.strokeStyle = colors.grid;
+  context.fillStyle = colors.muted;
+  context.textAlign = "center";
+  context.textBaseline = "top";
+  for (const tick of xTicks || niceTicks(...xRange, Math.max(2, Math.round((right - left) / 80)))) {
+    const px = Math.round(x(tick)) + 0.5;
+    context.beginPath(); context.moveTo(px, top); context.lineTo(px, bottom); context.stroke();
+    context.fillText(xFormat(tick), px, bottom + 5);
+  }
+  context.textAlign = "right";
+  context.textBaseline = "middle";
+  for (const tick of yTicks || niceTicks(...yRange, Math.max(2, Math.round((bottom - top) / 45)))) {
+    const py = Math.round(y(tick)) + 0.5;
+    context.beginPath(); context.moveTo(left, py); context.lineTo(right, py); context.stroke();
+    context.fillText(yFormat(tick), left - 6, py);
+  }
+  context.strokeStyle = colors.border;
+  context.strokeRect(left + 0.5, top + 0.5, right - left, bottom - top);
+  context.fillStyle = colors.fg;
+  context.font = "12px system-ui, sans-serif";
+  context.textAlign = "center";
+  context.textBaseline = "bottom";
+  if (xLabel) context.fillText(xLabel, (left + right) / 2, height - 4);
+  if (yLabel) {
+    context.translate(4, (top + bottom) / 2);
+    context.rotate(-Math.PI / 2);
+    context.textBaseline = "top";
+    context.fillText(yLabel, 0, 0);
+  }
+  context.restore();
+  return { x, y, left, top, right, bottom };
+}
+
+// ---------------------------------------------------------------- talking to the notebook
+
+/** Keep the widget's keys out of the notebook: in JupyterLab an unguarded `x` cuts the cell.
+ *  Ctrl, Cmd and Alt combinations, Shift+Enter and Esc still reach it. */
+function guardKeys(root) {
+  root.addEventListener("keydown", (event) => {
+    const passes = event.ctrlKey || event.metaKey || event.altKey || event.key === "Escape" ||
+      (event.shiftKey && event.key === "Enter");
+    if (!passes) event.stopPropagation();
+  });
+}
+
+/** Arrow keys on an element: `onMove(rows, columns)`; other keys go to `onKey(event)`, which
+ *  returns true when it used the key. */
+function arrowKeys(element, onMove, onKey = () => false) {
+  const moves = { ArrowUp: [-1, 0], ArrowDown: [1, 0], ArrowLeft: [0, -1], ArrowRight: [0, 1] };
+  element.addEventListener("keydown", (event) => {
+    if (event.ctrlKey || event.metaKey || event.altKey) return;
+    const move = moves[event.key];
+    if (move) onMove(...move);
+    if (move || onKey(event)) event.preventDefault();
+  });
+}
+
+/** Bytes of a binary trait: a DataView in Jupyter, an ArrayBuffer or typed array elsewhere. */
+function bytes(value) {
+  if (value instanceof ArrayBuffer) return new Uint8Array(value);
+  return new Uint8Array(value.buffer, value.byteOffset, value.byteLength);
+}
+
+/** Little-endian float32 numbers of a binary trait. Copies, because the bytes may be unaligned. */
+function floats(value) {
+  return new Float32Array(bytes(value).slice().buffer);
+}
+
+/** Set traits now, tell the kernel at most every `delay` ms. `sync(name, value)`; `sync.flush()`
+ *  when the widget goes away. */
+function saver(model, delay = 100) {
+  let timer = 0;
+  const flush = () => {
+    if (!timer) return;
+    clearTimeout(timer);
+    timer = 0;
+    model.save_changes();
+  };
+  const sync = (name, value) => {
+    model.set(name, value);
+    if (!timer) timer = setTimeout(flush, delay);
+  };
+  sync.flush = flush;
+  return sync;
+}
+
+/** Listen to model events and return one function that removes them all.
+ *  `listen(model, { "change:layer": fn, "msg:custom": fn })`. */
+function listen(model, handlers) {
+  for (const [event, fn] of Object.entries(handlers)) model.on(event, fn);
+  return () => { for (const [event, fn] of Object.entries(handlers)) model.off(event, fn); };
+}
