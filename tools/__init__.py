@@ -1,0 +1,1 @@
+"""What authors and `make` run: set-up, notebook builder, test run."""
