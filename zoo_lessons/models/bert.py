@@ -112,6 +112,8 @@ class BertModel(nn.Module):
 
     hf_rules = [
         (r"^bert\.", ""),
+        (r"LayerNorm\.gamma", "LayerNorm.weight"),  # the names in the oldest published files
+        (r"LayerNorm\.beta", "LayerNorm.bias"),
         (r"embeddings\.word_embeddings", "embeddings.word"),
         (r"embeddings\.position_embeddings", "embeddings.positions"),
         (r"embeddings\.token_type_embeddings", "embeddings.segment"),

@@ -82,7 +82,7 @@ class TransformerConfig:
             num_heads=config.encoder_attention_heads,
             d_ff=config.encoder_ffn_dim,
             dropout=config.dropout,
-            activation={"swish": "silu"}.get(config.activation_function, config.activation_function),
+            activation=config.activation_function.replace("swish", "silu"),
             max_length=config.max_position_embeddings,
             interleaved_positions=False,
             output_bias=True,
@@ -187,7 +187,7 @@ class Transformer(nn.Module):
         return self.dropout(self.positions(embedding(input_ids) * math.sqrt(self.config.d_model)))
 
     def encode(self, input_ids: Tensor, attention_mask: Tensor | None = None) -> Tensor:
-        """input_ids and attention_mask (batch, source length) -> (batch, source length, d_model)."""
+        """Two tensors (batch, source length) -> (batch, source length, d_model)."""
         require_ids("input_ids", input_ids, self.config.vocab_size)
         mask = None if attention_mask is None else padding_mask(attention_mask)
         return self.encoder(self.embed(self.embedding, input_ids), mask)

