@@ -92,7 +92,7 @@ def load_pretrained(name_or_path: str | Path) -> nn.Module:
         ValueError: an unsupported architecture, or files that do not match their checksum.
         FileNotFoundError: no such folder, no safetensors file in it, or no network for a hub id.
     """
-    folder = _folder(name_or_path)
+    folder = pretrained_folder(name_or_path)
     file = folder / "model.safetensors"
     if not file.is_file():
         raise FileNotFoundError(
@@ -108,6 +108,32 @@ def load_pretrained(name_or_path: str | Path) -> nn.Module:
     return load_renamed(_build(architecture, config), safetensors.torch.load_file(file)).eval()
 
 
+def pretrained_folder(name_or_path: str | Path) -> Path:
+    """The local folder behind a name, as `load_pretrained` takes it.
+
+    Raises:
+        FileNotFoundError: no such folder, or no network for a hub id that is not in the cache.
+    """
+    if str(name_or_path) == "minilm":
+        return _minilm_folder()
+    if Path(name_or_path).is_dir():
+        return Path(name_or_path)
+    if not re.fullmatch(r"[\w.-]+(/[\w.-]+)?", str(name_or_path)):
+        raise FileNotFoundError(f"no folder {name_or_path}")
+    from huggingface_hub import snapshot_download
+    from huggingface_hub.errors import HfHubHTTPError
+
+    files = ["config.json", "model.safetensors", "tokenizer*.json"]
+    try:
+        return Path(snapshot_download(str(name_or_path), allow_patterns=files))
+    except (OSError, ValueError, HfHubHTTPError) as error:
+        raise FileNotFoundError(
+            f"{name_or_path!r} is neither a folder nor in the local cache, and the Hugging Face "
+            f"hub could not provide it ({type(error).__name__}). Without a network, use "
+            "load_pretrained('minilm') or a folder with config.json and model.safetensors"
+        ) from error
+
+
 def load_tokenizer(name_or_path: str | Path) -> Tokenizer:
     """The tokenizer that belongs to `load_pretrained(name_or_path)`.
 
@@ -119,7 +145,7 @@ def load_tokenizer(name_or_path: str | Path) -> Tokenizer:
     """
     from tokenizers import Tokenizer
 
-    file = _folder(name_or_path) / "tokenizer.json"
+    file = pretrained_folder(name_or_path) / "tokenizer.json"
     if not file.is_file():
         raise FileNotFoundError(f"{file.parent} has no tokenizer.json")
     tokenizer = Tokenizer.from_file(str(file))
@@ -216,28 +242,6 @@ def _build(hf_class: str, hf_config: object) -> nn.Module:
     module_name, model_name, config_name = SUPPORTED[hf_class]
     module = importlib.import_module(module_name)
     return getattr(module, model_name)(getattr(module, config_name).from_hf(hf_config))
-
-
-def _folder(name_or_path: str | Path) -> Path:
-    """The local folder behind a name: bundled, on disk, or fetched from the hub."""
-    if str(name_or_path) == "minilm":
-        return _minilm_folder()
-    if Path(name_or_path).is_dir():
-        return Path(name_or_path)
-    if not re.fullmatch(r"[\w.-]+(/[\w.-]+)?", str(name_or_path)):
-        raise FileNotFoundError(f"no folder {name_or_path}")
-    from huggingface_hub import snapshot_download
-    from huggingface_hub.errors import HfHubHTTPError
-
-    files = ["config.json", "model.safetensors", "tokenizer*.json"]
-    try:
-        return Path(snapshot_download(str(name_or_path), allow_patterns=files))
-    except (OSError, ValueError, HfHubHTTPError) as error:
-        raise FileNotFoundError(
-            f"{name_or_path!r} is neither a folder nor in the local cache, and the Hugging Face "
-            f"hub could not provide it ({type(error).__name__}). Without a network, use "
-            "load_pretrained('minilm') or a folder with config.json and model.safetensors"
-        ) from error
 
 
 def _minilm_folder() -> Path:

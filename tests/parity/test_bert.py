@@ -10,7 +10,7 @@ from tests.parity.honest import assert_inputs_matter, assert_same, randomise, re
 from zoo_lessons.layers import record_attention
 from zoo_lessons.models import BertModel
 from zoo_lessons.models.bert import BertConfig
-from zoo_lessons.weights import _folder, from_transformers, load_pretrained, load_tokenizer
+from zoo_lessons.weights import from_transformers, load_pretrained, load_tokenizer
 
 FIELDS = ["last_hidden_state", "pooler_output"]
 CONFIG = transformers.BertConfig(
@@ -116,7 +116,9 @@ def test_published_sizes(config, millions):
 
 
 def test_minilm_real_weights():
-    theirs = transformers.BertModel.from_pretrained(_folder("minilm"), local_files_only=True)
+    theirs = transformers.BertModel.from_pretrained(
+        pretrained_folder("minilm"), local_files_only=True
+    )
     ours, tokenizer = load_pretrained("minilm"), load_tokenizer("minilm")
     tokenizer.enable_padding()
     encoded = tokenizer.encode_batch(["The cat sat on the mat", "Attention!"])
