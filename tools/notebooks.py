@@ -437,6 +437,9 @@ def notebook_problems(nb: NotebookNode, root: Path = ROOT) -> list[str]:
     problems = []
     if "widgets" in nb.metadata:
         problems.append("holds widget state")
+    elif set(nb.metadata) != {"kernelspec"}:
+        names = ", ".join(sorted(nb.metadata)) or "none"
+        problems.append(f"was not written by build: its metadata are {names}, not kernelspec")
     for index, cell in enumerate(nb.cells):
         problems += [f"cell {index}: {problem}" for problem in _cell_problems(cell)]
     text = nbformat.writes(nb)

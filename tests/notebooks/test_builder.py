@@ -111,7 +111,7 @@ def test_clean_drops_widget_views_and_state() -> None:
         v4.new_output("display_data", data={**view, "text/plain": "a head"}),
         v4.new_output("stream", name="stdout", text="kept"),
     ]
-    nb = v4.new_notebook(cells=[v4.new_code_cell("show()", outputs=outputs)])
+    nb = clean_notebook(v4.new_code_cell("show()", outputs=outputs))
     nb.metadata["widgets"] = {"state": {}}
     notebooks._clean(nb)
     assert "widgets" not in nb.metadata
@@ -237,7 +237,11 @@ def test_readme_table_links_only_to_written_lessons(course: Course) -> None:
 def executed(source: str = "x", outputs=(), tags=()) -> nbformat.NotebookNode:
     cell = v4.new_code_cell(source, execution_count=1, outputs=list(outputs))
     cell.metadata["tags"] = list(tags)
-    return v4.new_notebook(cells=[cell])
+    return clean_notebook(cell)
+
+
+def clean_notebook(*cells: nbformat.NotebookNode) -> nbformat.NotebookNode:
+    return v4.new_notebook(cells=list(cells), metadata={"kernelspec": notebooks.KERNELSPEC})
 
 
 def png(metadata: dict) -> nbformat.NotebookNode:
@@ -272,10 +276,11 @@ WIDGET = v4.new_output("display_data", data={notebooks.WIDGET_VIEW: {"model_id":
         (executed(outputs=[stream("saved to /home/ada/zoo")]), "a path of this machine"),
         (executed(f"open('{Path.home()}/x')"), "a path of this machine"),
         (executed(outputs=[stream("<Head object at 0x7f001234abcd>")]), "a memory address"),
-        (v4.new_notebook(cells=[v4.new_code_cell("x")]), "was not executed"),
-        (v4.new_notebook(cells=[v4.new_raw_cell("x")]), "is a raw cell"),
-        (v4.new_notebook(cells=[v4.new_markdown_cell("![](a.png)")]), "'a.png' without alt text"),
+        (clean_notebook(v4.new_code_cell("x")), "was not executed"),
+        (clean_notebook(v4.new_raw_cell("x")), "is a raw cell"),
+        (clean_notebook(v4.new_markdown_cell("![](a.png)")), "'a.png' without alt text"),
         (v4.new_notebook(metadata={"widgets": {}}), "holds widget state"),
+        (v4.new_notebook(), "not written by build"),
     ],
 )
 def test_notebook_problems(nb: nbformat.NotebookNode, complaint: str) -> None:
@@ -291,9 +296,9 @@ def test_notebook_problems(nb: nbformat.NotebookNode, complaint: str) -> None:
         executed(outputs=[ERROR], tags=["raises-exception"]),
         executed(outputs=[png({"image/png": {"alt": "twelve heads"}}), html('<img alt="a head">')]),
         executed(outputs=[stream("https://example.org/home/x and and/or 1/2, tmp/x")]),
-        v4.new_notebook(cells=[v4.new_markdown_cell("![a head](a.png)")]),
-        v4.new_notebook(cells=[v4.new_code_cell("x", metadata={"tags": ["nbval-skip"]})]),
-        v4.new_notebook(cells=[v4.new_code_cell("")]),
+        clean_notebook(v4.new_markdown_cell("![a head](a.png)")),
+        clean_notebook(v4.new_code_cell("x", metadata={"tags": ["nbval-skip"]})),
+        clean_notebook(v4.new_code_cell("")),
     ],
 )
 def test_clean_notebooks_have_no_problems(nb: nbformat.NotebookNode) -> None:

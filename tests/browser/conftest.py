@@ -1,0 +1,33 @@
+"""Fixtures of the browser tests. Without Chromium they skip, but in CI they fail."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack
+
+import pytest
+
+from tests.browser.harness import Lab, LabPage, find_chromium
+
+
+@pytest.fixture(scope="session")
+def lab() -> Iterator[Lab]:
+    """One JupyterLab server and one browser for all tests of a worker."""
+    if find_chromium() is None:
+        missing = "no Chromium found: install chromium or google-chrome"
+        if os.environ.get("CI") == "true":
+            pytest.fail(missing)
+        pytest.skip(missing)
+    with Lab() as running:
+        yield running
+
+
+@pytest.fixture
+def lab_page(lab: Lab) -> Iterator[Callable[..., LabPage]]:
+    """Open notebooks: `page = lab_page("notebooks/01_attention.ipynb", theme="dark")`.
+
+    Takes the arguments of `Lab.open`. The notebooks and their kernels close with the test.
+    """
+    with ExitStack() as stack:
+        yield lambda notebook, **options: stack.enter_context(lab.open(notebook, **options))
