@@ -10,7 +10,12 @@ from tests.parity.honest import assert_inputs_matter, assert_same, randomise, re
 from zoo_lessons.layers import record_attention
 from zoo_lessons.models import BertModel
 from zoo_lessons.models.bert import BertConfig
-from zoo_lessons.weights import from_transformers, load_pretrained, load_tokenizer
+from zoo_lessons.weights import (
+    from_transformers,
+    load_pretrained,
+    load_tokenizer,
+    pretrained_folder,
+)
 
 FIELDS = ["last_hidden_state", "pooler_output"]
 CONFIG = transformers.BertConfig(
