@@ -9,6 +9,11 @@ from typing import Any
 _EXPORTS = {
     "AttentionExplorer": "attention_explorer",
     "MaskExplorer": "mask_explorer",
+    "PositionExplorer": "position_explorer",
+    "RoPERotor": "rope_rotor",
+    "ScheduleExplorer": "schedule_explorer",
+    "SoftmaxPlayground": "softmax_playground",
+    "ZooMap": "zoo_map",
     "ZooWidget": "base",
     "head_view": "bertviz",
     "model_view": "bertviz",

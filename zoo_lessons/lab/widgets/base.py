@@ -111,7 +111,7 @@ class ZooWidget(StaticFallback, anywidget.AnyWidget):
     _style: str = ""
 
     def __init_subclass__(cls, **kwargs: Any) -> None:
-        if cls._script:
+        if "_script" in cls.__dict__:  # not in the subclass that add_traits makes of an instance
             cls._esm = _read("common.js") + "\n" + _read(cls._script)
             cls._css = _read("common.css") + ("\n" + _read(cls._style) if cls._style else "")
         super().__init_subclass__(**kwargs)

@@ -362,3 +362,157 @@ function listen(model, handlers) {
   for (const [event, fn] of Object.entries(handlers)) model.on(event, fn);
   return () => { for (const [event, fn] of Object.entries(handlers)) model.off(event, fn); };
 }
+
+// ---------------------------------------------------------------- line charts
+
+/** A line chart that fills its panel's width. `draw(spec)` paints and remembers the spec, so that
+ *  the chart can repaint itself when the width changes. Call `dispose()` when the widget goes away.
+ *
+ *  spec: what chartFrame takes, and
+ *    lines: [{ xs, ys, color, name, width, dash, alpha }]   a name puts the line in the legend
+ *    rules: [{ x or y, color, text }]                       a dashed line across the plot
+ *    dots:  [{ x, y, color }]
+ *    label: what a screen reader says about the picture */
+function lineChart({ heading, height = 230, width = 420 }) {
+  const surface = canvas2d(width, height, heading);
+  surface.element.setAttribute("role", "img");
+  surface.element.removeAttribute("tabindex");
+  surface.element.style.width = "100%";
+  const element = h("div", { class: "zoo-panel zoo-chart" },
+    heading && h("p", { class: "zoo-heading" }, heading), surface.element);
+  const chart = { element, surface, frame: null, spec: null };
+
+  function paint() {
+    const { context } = surface;
+    const { spec } = chart;
+    const { colors } = spec;
+    context.clearRect(0, 0, surface.width, surface.height);
+    context.font = "12px system-ui, sans-serif";
+    const entries = legendRows(context, spec.lines, surface.width);
+    const rows = entries.length ? entries[entries.length - 1].row + 1 : 0;
+    const margin = { left: 58, right: 16, top: 10 + 18 * rows, bottom: 42 };
+    const frame = chartFrame(context, { ...spec, width: surface.width, height: surface.height, margin });
+    chart.frame = frame;
+    for (const entry of entries) {
+      const y = 10 + 18 * entry.row;
+      stroke(context, [[entry.x, y], [entry.x + 20, y]], entry.line);
+      context.fillStyle = colors.fg;
+      context.textAlign = "left";
+      context.textBaseline = "middle";
+      context.fillText(entry.line.name, entry.x + 26, y);
+    }
+    context.save();
+    context.beginPath();
+    context.rect(frame.left, frame.top, frame.right - frame.left, frame.bottom - frame.top);
+    context.clip();
+    for (const rule of spec.rules || []) {
+      const points = rule.x === undefined
+        ? [[frame.left, frame.y(rule.y)], [frame.right, frame.y(rule.y)]]
+        : [[frame.x(rule.x), frame.top], [frame.x(rule.x), frame.bottom]];
+      stroke(context, points, { color: rule.color || colors.muted, width: 1.25, dash: [4, 3] });
+      if (rule.text) labelRule(context, frame, rule, colors);
+    }
+    for (const line of spec.lines) {
+      stroke(context, Array.from(line.xs, (x, i) => [frame.x(x), frame.y(line.ys[i])]), line);
+    }
+    context.restore();
+    for (const dot of spec.dots || []) {
+      context.beginPath();
+      context.arc(frame.x(dot.x), frame.y(dot.y), 4.5, 0, 2 * Math.PI);
+      context.fillStyle = dot.color;
+      context.fill();
+      context.lineWidth = 1.5;
+      context.strokeStyle = colors.bg;
+      context.stroke();
+    }
+  }
+
+  chart.draw = (spec) => {
+    chart.spec = spec;
+    if (spec.label) surface.element.setAttribute("aria-label", spec.label);
+    paint();
+  };
+  chart.dispose = onResize(element, (nextWidth) => {
+    surface.resize(nextWidth, height);
+    surface.element.style.width = "100%";
+    if (chart.spec) paint();
+  });
+  return chart;
+}
+
+function stroke(context, points, { color, width = 2, dash = [], alpha = 1 }) {
+  context.save();
+  context.globalAlpha = alpha;
+  context.strokeStyle = color;
+  context.lineWidth = width;
+  context.lineJoin = "round";
+  context.setLineDash(dash);
+  context.beginPath();
+  points.forEach(([x, y], i) => (i ? context.lineTo(x, y) : context.moveTo(x, y)));
+  context.stroke();
+  context.restore();
+}
+
+function labelRule(context, frame, rule, colors) {
+  context.font = "11px system-ui, sans-serif";
+  context.fillStyle = colors.fg;
+  const width = context.measureText(rule.text).width;
+  if (rule.x === undefined) {
+    const below = frame.y(rule.y) - 16 < frame.top;
+    context.textAlign = "right";
+    context.textBaseline = below ? "top" : "bottom";
+    context.fillText(rule.text, frame.right - 5, frame.y(rule.y) + (below ? 3 : -2));
+  } else {
+    const flip = frame.x(rule.x) + width + 8 > frame.right;
+    context.textAlign = flip ? "right" : "left";
+    context.textBaseline = "top";
+    context.fillText(rule.text, frame.x(rule.x) + (flip ? -5 : 5), frame.top + 4);
+  }
+}
+
+/** Where each named line's legend entry goes: [{ line, x, row }], wrapped to the width. */
+function legendRows(context, lines, width, left = 58) {
+  let x = left, row = 0;
+  return lines.filter((line) => line.name).map((line) => {
+    const needed = 26 + context.measureText(line.name).width + 18;
+    if (x > left && x + needed > width) { x = left; row += 1; }
+    const entry = { line, x, row };
+    x += needed;
+    return entry;
+  });
+}
+
+/** Make a chart answer to pointer and keys like a slider along its x axis (whole numbers).
+ *  `range()` gives [low, high], `onMove(value)` hears a new value, `page()` is the stride of
+ *  Page Up and Down, `hover` follows the pointer without a pressed button. Returns `update(value, text)` for the assistive technology. */
+function chartCursor(chart, { label, range, value, page = () => 10, hover = false, onMove }) {
+  const canvas = chart.surface.element;
+  let now = value;
+  canvas.setAttribute("role", "slider");
+  canvas.setAttribute("tabindex", "0");
+  canvas.setAttribute("aria-label", label);
+  canvas.classList.add("zoo-cursor");
+  const go = (next) => onMove(clamp(Math.round(next), ...range()));
+  const point = (event) => {
+    const { frame, spec } = chart;
+    const [low, high] = spec.xRange;
+    const share = (chart.surface.at(event)[0] - frame.left) / (frame.right - frame.left);
+    go(low + share * (high - low));
+  };
+  canvas.addEventListener("pointerdown", point);
+  canvas.addEventListener("pointermove", (event) => { if (hover || event.buttons === 1) point(event); });
+  arrowKeys(canvas, (rows, columns) => go(now + columns - rows), (event) => {
+    const jumps = { PageUp: now + page(), PageDown: now - page(), Home: range()[0], End: range()[1] };
+    if (!(event.key in jumps)) return false;
+    go(jumps[event.key]);
+    return true;
+  });
+  return function update(next, text) {
+    now = next;
+    const [low, high] = range();
+    canvas.setAttribute("aria-valuemin", low);
+    canvas.setAttribute("aria-valuemax", high);
+    canvas.setAttribute("aria-valuenow", next);
+    canvas.setAttribute("aria-valuetext", text);
+  };
+}
