@@ -33,6 +33,10 @@ CPU_INDEX = "https://download.pytorch.org/whl/cpu"
 PROBE_TIMEOUT_S = 3
 # Measured: 2 GB with the CPU build. The CUDA build adds its libraries, and pip unpacks a copy.
 NEEDED_GB, NEEDED_GB_CUDA = 3, 10
+NO_NETWORK = re.compile(
+    r"NewConnectionError|NameResolutionError|ConnectTimeout|ReadTimeout|ProxyError|Max retries "
+    r"exceeded|connection error|connection broken|Connection reset|Network is unreachable"
+)
 JUPYTER_NEWS = "@jupyterlab/apputils-extension:announcements"
 
 
@@ -214,21 +218,27 @@ def pip_install(*arguments: str) -> None:
     """
     command = [str(PYTHON), "-m", "pip", "install", "--disable-pip-version-check"]
     command += ["--log", str(LOG), *arguments]
+    LOG.unlink(missing_ok=True)  # pip appends, and an old failure would be taken for a new one
     if not sys.stdout.isatty():
-        command.append("--quiet")  # progress bars and package lists help only a person
+        command += ["--quiet", "--progress-bar", "off"]  # both help only a person
     done = subprocess.run(command, cwd=ROOT, stderr=subprocess.PIPE, text=True, errors="replace")
     if done.returncode:
-        raise SetupError(pip_failure(done.stderr))
+        raise SetupError(pip_failure(done.stderr, LOG.read_text("utf8", errors="replace")))
+    LOG.unlink()  # tens of megabytes that nobody needs now
 
 
-def pip_failure(stderr: str) -> str:
-    """The one sentence that pip's error messages come down to."""
+def pip_failure(stderr: str, log: str) -> str:
+    """The one sentence that pip's error messages come down to.
+
+    Only the log tells for sure that the network was the reason: with few retries, stderr ends on
+    "No matching distribution found".
+    """
     if re.search(r"no space left|disk quota", stderr, re.IGNORECASE):
         return (
             "The disk filled up while installing: make room, then type the same command again; "
             "what is already there is kept."
         )
-    if re.search(r"connection|network|name resolution|timed? ?out|proxy", stderr, re.IGNORECASE):
+    if NO_NETWORK.search(stderr) or NO_NETWORK.search(log):
         return (
             "The packages could not be downloaded because the package index cannot be reached: "
             "check the network, then type the same command again. Once installed, the course "
