@@ -1,0 +1,1 @@
+"""What the lessons train on: `shapes` (images, captions, questions) and `words` (a tokenizer)."""
