@@ -13,7 +13,7 @@ import sys
 from pathlib import Path
 
 ROOT = Path(__file__).resolve().parents[1]
-FIRST_NOTEBOOK = ROOT / "notebooks" / "00_start_here.ipynb"
+FIRST_PAGE = "/lab/tree/notebooks/00_start_here.ipynb"
 USUAL_PORT, LAST_PORT = 8888, 8987
 
 
@@ -60,12 +60,14 @@ def main() -> None:
     parser.add_argument("--ip", default="127.0.0.1")
     options, further = parser.parse_known_args()
     arguments = [
-        str(FIRST_NOTEBOOK),
         f"--ServerApp.root_dir={ROOT}",
+        f"--LabApp.default_url={FIRST_PAGE}",
         f"--ServerApp.ip={options.ip}",
         f"--ServerApp.port={choose_port(options.ip, options.port)}",
         "--ServerApp.port_retries=0",
-        "--log-level=WARN",  # leaves the address to open, and what goes wrong
+        # Leaves the address to open, and what goes wrong.
+        "--ServerApp.log_level=WARN",
+        "--LabApp.log_level=WARN",
     ]
     if hasattr(os, "geteuid") and os.geteuid() == 0:
         arguments.append("--allow-root")  # a container: Jupyter would refuse to start
