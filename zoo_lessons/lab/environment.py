@@ -93,11 +93,11 @@ class Environment:
             )
         if m.free_memory < 1.5 * _GIB:
             notes.append(
-                f"Only {_gib(m.free_memory)} of memory are free and a lesson may need 1.5 GB: shut "
-                "down other kernels first."
+                f"Only {_gib(m.free_memory)} of memory is free, and a lesson may need 1.5 GiB: "
+                "shut down other kernels first."
             )
         if m.free_disk < 1 * _GIB:
-            notes.append(f"Only {_gib(m.free_disk)} of disk are free: saving may fail.")
+            notes.append(f"Only {_gib(m.free_disk)} of disk space is free: saving may fail.")
         return notes
 
     def __repr__(self) -> str:
@@ -206,7 +206,7 @@ def _has_minilm() -> bool:
 
 
 def _gib(number: int) -> str:
-    return f"{number / _GIB:.1f} GB"
+    return f"{number / _GIB:.1f} GiB"
 
 
 def _as_html(text: str) -> str:

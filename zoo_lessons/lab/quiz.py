@@ -1,9 +1,9 @@
 """The quiz at the end of a lesson: a few questions, every answer explained, nothing stored.
 
-The course draws its quizzes itself. JupyterQuiz, the usual library, answers to the mouse only
-through hidden radio buttons that act on every arrow key, announces no feedback to screen readers,
-keeps its own colours in the dark theme, gives its output a random id, and fetches MathJax from the
-network where the page carries an older one.
+The course draws its quizzes itself. JupyterQuiz, the usual library, was tried in JupyterLab 4.6: it
+raises an error for want of another MathJax, leaves number fields without a label and feedback
+unannounced to screen readers, keeps its own colours in the dark theme, shows nothing but a script
+on GitHub, and gives every run's output another id, so that notebooks never compare equal.
 """
 
 from __future__ import annotations

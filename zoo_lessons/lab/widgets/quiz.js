@@ -70,15 +70,14 @@ function number(question, name) {
 }
 
 const mark = (answer) => answer.correct
-  ? { icon: "✓", word: "Right.", kind: "right" }
-  : { icon: "✗", word: "Not this one.", kind: "wrong" };
+  ? { icon: "✓", meaning: "Right answer:", kind: "right" }
+  : { icon: "✗", meaning: "Wrong answer:", kind: "wrong" };
 
-function feedbackLine({ icon, word, kind, name, text }) {
+function feedbackLine({ icon, meaning, kind, name, text }) {
+  const attributes = meaning ? { role: "img", "aria-label": meaning } : { "aria-hidden": "true" };
   return h("p", { class: kind },
-    h("span", { "aria-hidden": "true" }, `${icon} `),
-    name && h("em", {}, ...withCode(name), ": "),
-    word && h("strong", {}, `${word} `),
-    ...withCode(text));
+    h("span", { class: "zoo-quiz-mark", ...attributes }, icon),
+    h("span", {}, name && h("em", {}, ...withCode(name), ": "), ...withCode(text)));
 }
 
 /** Text with `code` between back-ticks as a list of nodes. */
