@@ -7,19 +7,27 @@ from collections.abc import Callable, Iterator
 from contextlib import ExitStack
 
 import pytest
+from playwright.sync_api import Browser
 
-from tests.browser.harness import Lab, LabPage, find_chromium
+from tests.browser.harness import Lab, LabPage, find_chromium, open_browser
 
 
 @pytest.fixture(scope="session")
-def lab() -> Iterator[Lab]:
-    """One JupyterLab server and one browser for all tests of a worker."""
+def browser() -> Iterator[Browser]:
+    """One headless Chromium for all tests of a worker."""
     if find_chromium() is None:
         missing = "no Chromium found: install chromium or google-chrome"
         if os.environ.get("CI") == "true":
             pytest.fail(missing)
         pytest.skip(missing)
-    with Lab() as running:
+    with open_browser() as running:
+        yield running
+
+
+@pytest.fixture(scope="session")
+def lab(browser: Browser) -> Iterator[Lab]:
+    """One JupyterLab server for all tests of a worker."""
+    with Lab(browser) as running:
         yield running
 
 

@@ -29,7 +29,7 @@ from typing import Any
 from urllib.parse import urlsplit
 
 import axe_playwright_python
-from playwright.sync_api import Page, sync_playwright
+from playwright.sync_api import Browser, Page, sync_playwright
 
 ROOT = Path(__file__).resolve().parents[2]
 SCREENSHOTS = ROOT / "build" / "screenshots"
@@ -63,23 +63,40 @@ def find_chromium() -> str | None:
     return next((path for path in map(shutil.which, names) if path), None)
 
 
+@contextmanager
+def open_browser() -> Iterator[Browser]:
+    """Headless Chromium. A process can hold only one Playwright, so share what this gives.
+
+    Raises:
+        RuntimeError: no Chromium is installed.
+    """
+    chromium = find_chromium()
+    if chromium is None:
+        raise RuntimeError("no Chromium found: install chromium or google-chrome")
+    with sync_playwright() as playwright:
+        browser = playwright.chromium.launch(executable_path=chromium, args=CHROMIUM_FLAGS)
+        try:
+            yield browser
+        finally:
+            browser.close()
+
+
 class Lab:
-    """A JupyterLab server and a browser, to be used with `with`.
+    """A JupyterLab server, to be used with `with`; its notebooks open in `browser`.
 
     Args:
+        browser: from `open_browser`.
         notebooks: folder that is copied for the session, `source/` included.
 
     Raises:
-        RuntimeError: no Chromium is installed, or the server does not start.
+        RuntimeError: the server does not start.
     """
 
-    def __init__(self, notebooks: Path = ROOT / "notebooks") -> None:
+    def __init__(self, browser: Browser, notebooks: Path = ROOT / "notebooks") -> None:
+        self._browser = browser
         self.notebooks = notebooks
 
     def __enter__(self) -> Lab:
-        chromium = find_chromium()
-        if chromium is None:
-            raise RuntimeError("no Chromium found: install chromium or google-chrome")
         self._home = tempfile.TemporaryDirectory(prefix="zoo-lab-")
         home = Path(self._home.name)
         self.root = home / "course"
@@ -87,10 +104,6 @@ class Lab:
         shutil.copytree(self.notebooks, self.root / "notebooks", ignore=ignore)
         shutil.copy(ROOT / "pyproject.toml", self.root)  # jupytext reads its pairing there
         self._start_server(home)
-        self._playwright = sync_playwright().start()
-        self._browser = self._playwright.chromium.launch(
-            executable_path=chromium, args=CHROMIUM_FLAGS
-        )
         return self
 
     def __exit__(
@@ -99,8 +112,6 @@ class Lab:
         error: BaseException | None,
         trace: TracebackType | None,
     ) -> None:
-        self._browser.close()
-        self._playwright.stop()
         self._server.terminate()
         self._server.wait(timeout=30)
         self._home.cleanup()
@@ -341,7 +352,11 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser.add_argument("--no-run", action="store_true", help="show the stored outputs instead")
     options = parser.parse_args(arguments)
     size = {"width": options.width, "height": options.height}
-    with Lab() as lab, lab.open(options.notebook, theme=options.theme, **size) as notebook:
+    with (
+        open_browser() as browser,
+        Lab(browser) as lab,
+        lab.open(options.notebook, theme=options.theme, **size) as notebook,
+    ):
         if not options.no_run:
             print(f"ran all cells in {notebook.run_all():.1f} s")
         prefix = f"{Path(options.notebook).stem}-{options.theme}-{options.width}"

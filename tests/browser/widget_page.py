@@ -9,26 +9,19 @@ from __future__ import annotations
 
 import base64
 import functools
-import os
 import re
-import shutil
 import statistics
 from collections.abc import Iterator
 from contextlib import contextmanager
-from importlib import resources
 from pathlib import Path
 from typing import Any
 
-import pytest
+from playwright.sync_api import Browser, Page, Route
 
+from tests.browser.harness import AXE
 from zoo_lessons.lab.widgets.base import ZooWidget
 
 _ADDRESS = "http://widget.test/"
-_FLAGS = (
-    "--headless=new --no-sandbox --disable-gpu --disable-quic --no-first-run "
-    "--disable-background-networking --disable-component-update --disable-sync"
-).split()
-
 # Stands in for the front end's model: Backbone's get/set/on/off/save_changes and messages.
 _MODEL = """
 const unpack = (value) => {
@@ -42,7 +35,12 @@ const unpack = (value) => {
   return value;
 };
 class Model {
-  constructor(state) { this.state = unpack(state); this.handlers = {}; this.changed = {}; }
+  constructor(state) {
+    this.state = unpack(state);
+    this.handlers = {};
+    this.changed = {};
+    this.waiting = 0;
+  }
   get(name) { return this.state[name]; }
   set(name, value) {
     if (this.state[name] === value) return;
@@ -57,9 +55,14 @@ class Model {
   async save_changes() {
     const changed = this.changed;
     this.changed = {};
-    this.receive(await window.kernel({ state: changed }));
+    await this.tell({ state: changed });
   }
-  async send(content) { this.receive(await window.kernel({ content })); }
+  send(content) { return this.tell({ content }); }
+  async tell(message) {
+    this.waiting += 1;
+    this.receive(await window.kernel(message));
+    this.waiting -= 1;
+  }
   receive({ state, messages }) {
     const next = unpack(state);
     Object.assign(this.state, next);
@@ -78,28 +81,6 @@ document.addEventListener("keydown", (event) => window.keysThatEscape.push(event
 """
 
 
-def chromium_path() -> str:
-    """Debian's Chromium; without one, skip the test (fail when CI=true)."""
-    path = shutil.which("chromium") or shutil.which("chromium-browser")
-    if path is None:
-        reason = "no Chromium on this machine: install the package chromium to run browser tests"
-        if os.environ.get("CI") == "true":
-            pytest.fail(reason)
-        pytest.skip(reason)
-    return path
-
-
-@pytest.fixture(scope="session")
-def browser() -> Iterator[Any]:
-    from playwright.sync_api import sync_playwright
-
-    path = chromium_path()
-    with sync_playwright() as playwright:
-        chromium = playwright.chromium.launch(executable_path=path, args=_FLAGS)
-        yield chromium
-        chromium.close()
-
-
 @functools.cache
 def theme_css(theme: str) -> str:
     """The CSS variables of JupyterLab's own "light" or "dark" theme."""
@@ -115,7 +96,7 @@ def theme_css(theme: str) -> str:
 class WidgetPage:
     """One mounted widget. `page` is Playwright's page, `root` the widget's outermost element."""
 
-    def __init__(self, page: Any, widget: ZooWidget) -> None:
+    def __init__(self, page: Page, widget: ZooWidget) -> None:
         self.page, self.widget = page, widget
         self.root = page.locator(".zoo-widget")
         self.problems: list[str] = []  # console errors, page errors
@@ -135,8 +116,7 @@ class WidgetPage:
 
     def wait_until_saved(self) -> None:
         """Wait until the widget's delayed save has reached Python."""
-        self.page.wait_for_function("Object.keys(model.changed).length === 0")
-        self.page.wait_for_timeout(50)
+        self.page.wait_for_function("Object.keys(model.changed).length === 0 && !model.waiting")
 
     def theme(self, theme: str) -> None:
         """Switch the page to JupyterLab's light or dark theme, as its settings menu does."""
@@ -170,9 +150,7 @@ class WidgetPage:
     def accessibility_violations(self) -> list[str]:
         """What axe-core finds on the page, one line per rule and element."""
         if not self.page.evaluate("'axe' in window"):
-            self.page.evaluate(
-                resources.files("axe_playwright_python").joinpath("axe.min.js").read_text("utf-8")
-            )
+            self.page.evaluate(AXE.read_text("utf8"))
         result = self.page.evaluate("axe.run(document)")
         return [
             f"{rule['id']}: {node['html'][:160]} ({node['failureSummary']})"
@@ -236,7 +214,12 @@ def _packed(value: Any) -> Any:
 
 @contextmanager
 def open_widget(
-    browser: Any, widget: ZooWidget, *, theme: str = "light", width: int = 1200, height: int = 900
+    browser: Browser,
+    widget: ZooWidget,
+    *,
+    theme: str = "light",
+    width: int = 1200,
+    height: int = 900,
 ) -> Iterator[WidgetPage]:
     """Mount a widget in a page of its own and wait for its first draw."""
     context = browser.new_context(viewport={"width": width, "height": height})
@@ -248,10 +231,11 @@ def open_widget(
         "<style>body{margin:0;padding:16px;background:var(--jp-layout-color0,#fff);"
         "font-family:sans-serif} h1{position:absolute;clip-path:inset(50%)}</style>"
         f"<style>{widget._css}</style></head><body>"
-        f"<main><h1>Widget</h1><div id='widget'></div></main><script>{_MODEL}</script></body></html>"
+        "<main><h1>Widget</h1><div id='widget'></div></main>"
+        f"<script>{_MODEL}</script></body></html>"
     )
 
-    def route(request_route: Any) -> None:
+    def route(request_route: Route) -> None:
         url = request_route.request.url
         if url == _ADDRESS:
             request_route.fulfill(body=page_html, content_type="text/html")

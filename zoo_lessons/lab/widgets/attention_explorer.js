@@ -511,10 +511,10 @@ function render({ model, el }) {
   });
 
   // ------------------------------------------------------------ the notebook's side
-  const fromKernel = () => {
-    const { layer, head, locked } = state;
-    for (const name of ["layer", "head", "locked"]) state[name] = model.get(name);
-    if (layer !== state.layer || head !== state.head || locked !== state.locked) open(state.layer, state.head, false);
+  const fromKernel = (name) => () => {
+    if (model.get(name) === state[name]) return; // our own change, already drawn
+    state[name] = model.get(name);
+    open(state.layer, state.head, false);
   };
   const option = (name, control) => () => {
     if (model.get(name) === state[name]) return; // our own change, already drawn
@@ -525,9 +525,9 @@ function render({ model, el }) {
   };
   const stopListening = listen(model, {
     "change:_payload": () => { load(); drawEverything(); },
-    "change:layer": fromKernel,
-    "change:head": fromKernel,
-    "change:locked": fromKernel,
+    "change:layer": fromKernel("layer"),
+    "change:head": fromKernel("head"),
+    "change:locked": fromKernel("locked"),
     "change:special_tokens": option("special_tokens", specialSelect),
     "change:renormalise": option("renormalise", renormaliseBox),
     "change:scale_to_maximum": option("scale_to_maximum", scaleBox),
