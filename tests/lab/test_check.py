@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import json
 import math
 import random
 import sys
@@ -18,6 +19,7 @@ from zoo_lessons.lab.exercises import Case, Exercise, Mistake, UnknownExercise, 
 from zoo_lessons.lab.exercises.compare import Tolerance, difference
 from zoo_lessons.lab.exercises.grading import grade
 from zoo_lessons.lab.exercises.run import run_case
+from zoo_lessons.layers.attention import scaled_dot_product_attention
 
 
 def randn(*shape, seed=0, **options):
@@ -325,6 +327,22 @@ def test_an_error_shows_the_learners_line_and_no_library_traceback():
     assert "RuntimeError" in details
     assert "of your cell: `scores = q @ k  # shapes do not fit`" in details
     assert "site-packages" not in details and "File" not in details
+
+
+def test_an_error_inside_a_library_points_to_the_learners_own_line():
+    def own_line(fn):
+        return grade(ATTENTION, fn).details.splitlines()[-1]
+
+    def through_the_course(q, k, v):
+        return scaled_dot_product_attention(q, k[..., :2], v)[0]
+
+    def through_python(q, k, v):
+        return json.loads("{")
+
+    assert "`return scaled_dot_product_attention(q, k[..., :2], v)[0]`" in own_line(
+        through_the_course
+    )
+    assert '`return json.loads("{")`' in own_line(through_python)
 
 
 def test_changing_an_input_is_reported_by_the_arguments_name():

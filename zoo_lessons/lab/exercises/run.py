@@ -6,6 +6,7 @@ import copy
 import inspect
 import linecache
 import random
+import sysconfig
 import traceback
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
@@ -17,7 +18,15 @@ import numpy as np
 import torch
 from torch import nn
 
+import zoo_lessons
 from zoo_lessons.lab.exercises.compare import EXACT, Tolerance, difference
+
+# Folders whose lines are not the learner's: this library, Python's own, and installed packages.
+_LIBRARIES = (
+    str(Path(zoo_lessons.__file__).parent),
+    sysconfig.get_path("stdlib"),
+    "site-packages",
+)
 
 
 @dataclass(frozen=True)
@@ -197,10 +206,9 @@ def _error_difference(error: Exception | None, expected: Exception | None) -> st
 
 def _own_line(error: Exception) -> str:
     """The learner's line that led to the error, without the libraries' part of the traceback."""
-    libraries = (str(Path(__file__).parent), str(Path(torch.__file__).parent), "site-packages")
     own = [
         frame
         for frame in traceback.extract_tb(error.__traceback__)
-        if not any(part in frame.filename for part in libraries) and frame.line
+        if not any(part in frame.filename for part in _LIBRARIES) and frame.line
     ]
     return f"Line {own[-1].lineno} of your cell: `{own[-1].line}`" if own else ""
