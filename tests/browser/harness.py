@@ -236,7 +236,7 @@ class LabPage:
     def load(self, url: str) -> None:
         self.page.goto(url, wait_until="domcontentloaded")
         self.page.wait_for_selector(".jp-Notebook .jp-Cell", timeout=90_000)
-        self.page.evaluate(
+        self._await(
             """async () => {
                 const app = window.jupyterapp;
                 await app.restored;
@@ -246,14 +246,32 @@ class LabPage:
                 await context.ready;
                 await context.sessionContext.ready;
                 await context.sessionContext.session.kernel.info;
-            }"""
+            }""",
+            timeout_s=90,
         )
+
+    def _await(self, script: str, argument: Any = None, *, timeout_s: float) -> Any:
+        """Evaluate an async function. Playwright's own evaluate would wait for ever.
+
+        Raises:
+            TimeoutError: it did not end in time; the message holds any dialog that is open.
+        """
+        timed = f"""([argument, ms]) => Promise.race([
+            ({script})(argument),
+            new Promise(resolve => setTimeout(() => resolve('zoo-timeout'), ms)),
+        ])"""
+        result = self.page.evaluate(timed, [argument, timeout_s * 1000])
+        if result == "zoo-timeout":
+            dialogs = self.page.locator(".jp-Dialog-content").all_inner_texts()
+            raise TimeoutError(f"JupyterLab did not answer in {timeout_s} s; dialogs: {dialogs}")
+        return result
 
     def execute(self, command: str, **arguments: Any) -> Any:
         """Run one of JupyterLab's own commands, such as "notebook:run-all-cells"."""
-        return self.page.evaluate(
+        return self._await(
             "([name, args]) => window.jupyterapp.commands.execute(name, args).then(() => null)",
             [command, arguments],
+            timeout_s=60,
         )
 
     def set_theme(self, theme: str) -> None:
