@@ -366,7 +366,8 @@ function listen(model, handlers) {
 // ---------------------------------------------------------------- line charts
 
 /** A line chart that fills its panel's width. `draw(spec)` paints and remembers the spec, so that
- *  the chart can repaint itself when the width changes. Call `dispose()` when the widget goes away.
+ *  the chart can repaint itself when the width changes; `setHeight(height)` takes effect at the next
+ *  draw. Call `dispose()` when the widget goes away.
  *
  *  spec: what chartFrame takes, and
  *    lines: [{ xs, ys, color, name, width, dash, alpha }]   a name puts the line in the legend
@@ -412,7 +413,8 @@ function lineChart({ heading, height = 230, width = 420 }) {
       stroke(context, points, { color: rule.color || colors.muted, width: 1.25, dash: [4, 3] });
       if (rule.text) labelRule(context, frame, rule, colors);
     }
-    for (const line of spec.lines) {
+    // Thick lines go on top; the legend keeps the given order.
+    for (const line of [...spec.lines].sort((a, b) => (a.width || 2) - (b.width || 2))) {
       stroke(context, Array.from(line.xs, (x, i) => [frame.x(x), frame.y(line.ys[i])]), line);
     }
     context.restore();
@@ -427,6 +429,12 @@ function lineChart({ heading, height = 230, width = 420 }) {
     }
   }
 
+  chart.setHeight = (next) => {
+    if (next === height) return;
+    height = next;
+    surface.resize(surface.width, height);
+    surface.element.style.width = "100%";
+  };
   chart.draw = (spec) => {
     chart.spec = spec;
     if (spec.label) surface.element.setAttribute("aria-label", spec.label);

@@ -259,12 +259,14 @@ function render({ model, el }) {
       rules: [{ x: 0 }],
       label: `${what} against distance for ${bias ? "query" : "position"} ${position}.`,
     });
-    const own = position < columns ? matrix[position * columns + position] : NaN;
-    const near = position + 1 < columns ? matrix[position * columns + position + 1] : matrix[position * columns + position - 1];
+    const at = (key) => matrix[position * columns + key];
+    const near = position + 1 < columns ? 1 : -1;
+    const read = [0, near].filter((d) => position + d < columns)
+      .map((d) => `at distance ${d} it is ${at(position + d).toFixed(3)}`).join(", ");
     const verdict = worst <= 1e-3 * (high - low)
       ? "Each position has the same curve: only the distance counts."
       : `This curve differs from the mean by up to ${worst.toFixed(3)}: the ${what} depends on the place, not on the distance alone.`;
-    return `${bias ? "Query" : "Position"} ${position}: ${what} with itself ${own.toFixed(3)}, with its neighbour ${near.toFixed(3)}. ${verdict}`;
+    return `${bias ? "Query" : "Position"} ${position}: ${what}: ${read}. ${verdict}`;
   }
 
   function setHeading(chart, text) {
@@ -282,6 +284,7 @@ function render({ model, el }) {
     show(controls.pair, waves);
     show(controls.head, data.kind === "bias" && data.heads > 1);
     show(second, waves && data.sinusoidal);
+    first.setHeight(waves && data.sinusoidal ? 240 : MAP_HEIGHT);
     controls.position.input.previousSibling.textContent = data.kind === "bias" ? "query" : "position p";
     live.say(waves ? drawWaves(all, colors) : drawProducts(all, colors));
   }

@@ -103,7 +103,8 @@ class PositionExplorer(ZooWidget):
         if self._kind() == "bias":
             what = f"bias of {heads} heads for {rows} queries and {columns} keys; head {self.head}"
         else:
-            what = f"{rows} positions x {columns} dimensions; pair {self.pair}"
+            base = f", base {self.base}" if self.source == _SINUSOIDAL else ""
+            what = f"{rows} positions x {columns} dimensions{base}; pair {self.pair}"
         return f"PositionExplorer({self.source}: {what}, position {self.position})"
 
     def static_png(self) -> bytes:

@@ -19,8 +19,8 @@ function score(angles, head_dim, base, m, n) {
   return sum;
 }
 
-const SIZE = 380; // of the circle's canvas
-const RADIUS = 140;
+const SIZE = 420; // of the circle's canvas
+const RADIUS = 158;
 
 function render({ model, el }) {
   const random = model.get("angles"); // { q: [...], k: [...] }

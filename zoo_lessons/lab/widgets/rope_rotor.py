@@ -50,9 +50,7 @@ class RoPERotor(ZooWidget):
     def __init__(self, **kwargs: Any):
         super().__init__(**kwargs)
         if self.pair >= self.head_dim // 2:
-            raise ValueError(
-                f"pair={self.pair} must be below head_dim / 2 = {self.head_dim // 2}"
-            )
+            raise ValueError(f"pair={self.pair} must be below head_dim / 2 = {self.head_dim // 2}")
 
     @traitlets.default("angles")
     def _random_angles(self) -> dict[str, list[float]]:
@@ -86,7 +84,11 @@ class RoPERotor(ZooWidget):
             start = self.angles[name][self.pair] if self.vectors == "random" else np.pi / 6
             for angle, style, label in (
                 (start, "--", None),
-                (start + (position + self.shift) * theta, "-", f"{name} at {position + self.shift}"),
+                (
+                    start + (position + self.shift) * theta,
+                    "-",
+                    f"{name} at {position + self.shift}",
+                ),
             ):
                 x, y = np.cos(angle), np.sin(angle)
                 circle.plot([0, x], [0, y], style, color=color, linewidth=2, label=label)

@@ -76,15 +76,14 @@ function render({ model, el }) {
     const share = (name, at) => SCHEDULES[name](at, state);
     const lines = Object.keys(TITLES).map((name, i) => ({
       xs: steps, ys: steps.map((s) => peak_rate * share(name, s)), color: colors.series[i], name: TITLES[name],
-      width: name === schedule ? 3.5 : 1.5, alpha: name === schedule ? 1 : 0.55, dash: [[], [7, 4], [2, 3], [10, 3, 2, 3]][i],
+      width: name === schedule ? 3.5 : 1.5, dash: name === schedule ? [] : [[2, 3], [7, 4], [4, 3], [10, 3, 2, 3]][i],
     }));
     const chosen = Object.keys(TITLES).indexOf(schedule);
     const now = share(schedule, step);
     chart.draw({
-      colors, xRange: [0, total_steps - 1], yRange: [0, 1.08 * peak_rate], xLabel: "update (0 is the first)", yLabel: "learning rate",
-      yFormat: (v) => (v === 0 ? "0" : v.toExponential(1)),
-      // The chosen line last, on top of the others.
-      lines: [...lines.slice(0, chosen), ...lines.slice(chosen + 1), lines[chosen]],
+      colors, xRange: [0, total_steps], yRange: [0, 1.08 * peak_rate], xLabel: "update (0 is the first)", yLabel: "learning rate",
+      yFormat: (v) => (v === 0 ? "0" : Number(v.toPrecision(3)).toExponential()),
+      lines,
       rules: [{ x: warmup_steps - 1, text: "warm-up ends" }, { x: step, color: colors.fg }],
       dots: [{ x: step, y: peak_rate * now, color: colors.series[chosen] }],
     });
