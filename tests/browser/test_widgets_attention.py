@@ -4,10 +4,12 @@ from __future__ import annotations
 
 from pathlib import Path
 
+import nbformat
 import numpy as np
 import pytest
 
-from tests.browser.widget_page import WidgetPage, open_widget
+from tests.browser.harness import Lab
+from tests.browser.widget_page import WidgetPage, open_widget, slider_latency
 from zoo_lessons.lab.widgets import (
     AttentionExplorer,
     MaskExplorer,
@@ -306,14 +308,83 @@ def test_a_removed_widget_leaves_nothing_behind(browser, explorer):
         assert shown.problems == []
 
 
+LAB_CELL = """
+import numpy as np
+import torch
+from zoo_lessons.lab.widgets import AttentionExplorer, head_view
+from zoo_lessons.layers import record_attention
+from zoo_lessons.weights import load_pretrained, load_tokenizer
+
+model, tokenizer = load_pretrained("minilm").eval(), load_tokenizer("minilm")
+
+def attend(sentence):
+    encoded = tokenizer.encode(sentence)
+    with torch.no_grad(), record_attention(model) as maps:
+        model(torch.tensor([encoded.ids]))
+    return maps, encoded.tokens
+
+first = "The cat sat on the mat"
+explorer = AttentionExplorer(*attend(first), on_text=attend, text=first)
+explorer
+"""
+LAB_LARGE = """
+scores = np.random.default_rng(0).normal(size=(12, 12, 64, 64), scale=2)
+large = torch.softmax(torch.tensor(scores), -1)
+AttentionExplorer(large, [f"token{i}" for i in range(64)])
+"""
+# The aim is 50 ms. Other work on this machine can stretch it; ten times that is a regression.
+SLOWEST_MS = 500
+
+
 def test_a_slider_answers_within_a_frame_or_two(browser, record_property):
     explorer = AttentionExplorer(weights(12, 12, 64, 64), [f"token{i}" for i in range(64)])
     with open_widget(browser, explorer) as shown:
-        latency = shown.slider_latency("Head", moves=60)
+        latency = slider_latency(shown.page, "Head", moves=60)
     record_property("slider_to_frame_ms", latency)
     print(f"slider to frame, 12 x 12 heads x 64 tokens: {latency}")
-    # The aim is 50 ms. Other work on this machine can stretch it; ten times that is a regression.
-    assert latency["p95"] < 500, latency
+    assert latency["p95"] < SLOWEST_MS, latency
+
+
+def test_real_heads_and_an_own_sentence_in_jupyterlab(browser, tmp_path, record_property):
+    cells = [LAB_CELL, "head_view(*attend(first))", LAB_LARGE, "(explorer.layer, explorer.head)"]
+    notebook = nbformat.v4.new_notebook(cells=[nbformat.v4.new_code_cell(c) for c in cells])
+    # Without a kernelspec, JupyterLab opens a dialog that asks for one.
+    notebook.metadata["kernelspec"] = {"name": "python3", "display_name": "Python 3"}
+    path = tmp_path / "notebooks" / "explorer.ipynb"
+    path.parent.mkdir()
+    nbformat.write(notebook, path)
+    with Lab(browser, path.parent) as lab, lab.open("notebooks/explorer.ipynb") as opened:
+        opened.run_all()
+        page = opened.page
+        first, large = page.locator(".zoo-widget").all()
+        assert first.locator(".ae-token").all_inner_texts() == TOKENS
+
+        overview = first.locator(OVERVIEW)
+        overview.focus()
+        for name in ("ArrowDown", "ArrowRight", "ArrowRight", "x"):  # unguarded, x cuts the cell
+            page.keyboard.press(name)
+        assert page.locator(".jp-Notebook .jp-Cell").count() == len(cells)
+        first.get_by_label("Your sentence").fill("A dog ran")
+        page.keyboard.press("Enter")
+        first.get_by_text("dog", exact=True).wait_for()
+        expected = ["[CLS]", "a", "dog", "ran", "[SEP]"]
+        assert first.locator(".ae-token").all_inner_texts() == expected
+
+        page.frame_locator("iframe[title^='BertViz']").locator("svg line").first.wait_for(
+            state="attached"
+        )
+        large.evaluate("(widget) => { widget.dataset.measured = ''; }")
+        latency = slider_latency(page, "Head", moves=60, root="[data-measured]")
+        record_property("slider_to_frame_ms_in_jupyterlab", latency)
+        print(f"slider to frame in JupyterLab, 12 x 12 heads x 64 tokens: {latency}")
+        assert latency["p95"] < SLOWEST_MS, latency
+        for theme in ("light", "dark"):
+            opened.set_theme(theme)
+            assert opened.axe(".zoo-widget") == []
+        assert opened.problems() == []
+        page.locator(".jp-Notebook .jp-Cell").last.click()
+        opened.execute("notebook:run-cell")
+        page.locator(".jp-OutputArea-output", has_text="(1, 2)").wait_for()
 
 
 # ---------------------------------------------------------------- mask explorer

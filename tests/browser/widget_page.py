@@ -158,31 +158,6 @@ class WidgetPage:
             for node in rule["nodes"]
         ]
 
-    def slider_latency(self, label: str, moves: int = 40) -> dict[str, float]:
-        """Milliseconds from a slider's input event until its frame is on the screen."""
-        times = self.page.evaluate(
-            """async ([label, moves]) => {
-                const field = [...document.querySelectorAll("label")]
-                    .find((l) => l.textContent.startsWith(label));
-                const input = field.querySelector("input[type=range]");
-                const low = Number(input.min), high = Number(input.max);
-                const times = [];
-                for (let i = 0; i < moves; i++) {
-                    await new Promise((r) => setTimeout(r, 30));
-                    input.value = low + ((i + 1) % (high - low + 1));
-                    const start = performance.now();
-                    input.dispatchEvent(new Event("input", { bubbles: true }));
-                    // A task after the frame callback runs once that frame has been drawn.
-                    await new Promise((r) => requestAnimationFrame(() => setTimeout(r)));
-                    times.push(performance.now() - start);
-                }
-                return times;
-            }""",
-            [label, moves],
-        )
-        cuts = statistics.quantiles(times, n=20)
-        return {"median": statistics.median(times), "p95": cuts[18], "most": max(times)}
-
     def _answer(self) -> dict:
         names, self._changed = self._changed, set()
         messages, self._messages = self._messages, []
@@ -200,6 +175,42 @@ class WidgetPage:
         else:
             self.widget._handle_custom_msg(message["content"], [])
         return self._answer()
+
+
+def slider_latency(
+    page: Page, label: str, *, moves: int = 40, root: str = ".zoo-widget"
+) -> dict[str, float]:
+    """Milliseconds from a slider's input event until its frame is on the screen.
+
+    Args:
+        page: any page with a course widget, in JupyterLab or not.
+        label: how the slider's label starts.
+        moves: how often to move it.
+        root: selector of the widget.
+    """
+    times = page.evaluate(
+        """async ([root, label, moves]) => {
+            const input = [...document.querySelectorAll(root + " label")]
+                .find((element) => element.textContent.startsWith(label))
+                .querySelector("input[type=range]");
+            const low = Number(input.min), high = Number(input.max);
+            const times = [];
+            for (let i = 0; i < moves; i++) {
+                await new Promise((r) => setTimeout(r, 30));
+                input.value = low + ((i + 1) % (high - low + 1));
+                const start = performance.now();
+                input.dispatchEvent(new Event("input", { bubbles: true }));
+                // A task after the frame callback runs once that frame has been drawn.
+                await new Promise((r) => requestAnimationFrame(() => setTimeout(r)));
+                times.push(performance.now() - start);
+            }
+            return times;
+        }""",
+        [root, label, moves],
+    )
+    rounded = [round(value, 1) for value in sorted(times)]
+    p95 = statistics.quantiles(rounded, n=20)[18]
+    return {"median": statistics.median(rounded), "p95": round(p95, 1), "most": rounded[-1]}
 
 
 def _packed(value: Any) -> Any:

@@ -95,7 +95,7 @@ function render({ model, el }) {
   const barsTitle = h("div", { class: "zoo-heading" });
   const barsNote = h("p", { class: "zoo-note" });
   const bars = h("ol", { class: "ae-bars" });
-  const barsBox = h("div", { class: "ae-bars-box", tabindex: 0, role: "region", "aria-label": "Weights by key" }, bars);
+  const barsBox = h("div", { class: "ae-bars-box", tabindex: 0, role: "group", "aria-label": "Weights by key" }, bars);
   const barsPanel = h("div", { class: "zoo-panel" }, barsTitle, barsBox, barsNote);
   let barRows = [];
 
@@ -224,18 +224,18 @@ function render({ model, el }) {
     const tile = clamp(Math.floor(Math.min(budget / heads, 460 / layers)) - AE_GAP, 10, 72);
     const top = 18;
     place.overview = { left: nameWidth, top, tile, names };
-    overview.resize(nameWidth + heads * (tile + AE_GAP), top + layers * (tile + AE_GAP));
+    overview.resize(nameWidth + heads * (tile + AE_GAP) + 2, top + layers * (tile + AE_GAP) + 2);
 
     const used = overviewPanel.hidden ? 0 : overview.width + gap;
     const room = wide ? width - used - 240 - gap - 4 : medium ? width - used - 4 : width;
     const font = "bold 12px system-ui, sans-serif"; // the widest a label gets
     const left = measure(heat.context, visible.queries.map((i) => data.query_tokens[i]), font, 96) + 10;
     const head = measure(heat.context, visible.keys.map((i) => data.tokens[i]), font, 96) + 10;
-    let cell = Math.min(44, (room - left - 2) / visible.keys.length, 620 / visible.queries.length);
+    let cell = Math.min(44, (room - left - 4) / visible.keys.length, 620 / visible.queries.length);
     cell = cell >= 4 ? Math.floor(cell) : Math.max(2, cell);
     place.heat = { left, top: head, cell };
     heat.resize(
-      Math.ceil(left + visible.keys.length * cell + 2), Math.ceil(head + visible.queries.length * cell + 2));
+      Math.ceil(left + visible.keys.length * cell + 4), Math.ceil(head + visible.queries.length * cell + 4));
     const headWidth = Math.max(heat.width, Math.min(room, 230)); // room for the heading
     headPanel.style.width = `${headWidth}px`;
     barsPanel.style.width = `${wide ? clamp(width - used - headWidth - gap - 4, 240, 400) : width}px`;
