@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 from collections.abc import Iterator
 from contextlib import contextmanager
+from pathlib import Path
 from typing import Any
 
 import nbformat
@@ -468,16 +469,19 @@ def test_schedule_cursor(browser):
 # ------------------------------------------------------------------ zoo map
 
 
+def write_notebook(path: Path, source: str = "") -> None:
+    kernel = {"name": "python3", "display_name": "Python 3", "language": "python"}
+    cells = [nbformat.v4.new_code_cell(source)]
+    nbformat.write(nbformat.v4.new_notebook(cells=cells, metadata={"kernelspec": kernel}), path)
+
+
 @pytest.fixture
 def checkout(tmp_path, monkeypatch):
     """A checkout in which only lessons 00 and 01 are written."""
     (tmp_path / "data").mkdir()
     (tmp_path / "notebooks").mkdir()
     for slug in ("00_start_here", "01_attention"):
-        cell = nbformat.v4.new_code_cell("")
-        nbformat.write(
-            nbformat.v4.new_notebook(cells=[cell]), tmp_path / "notebooks" / f"{slug}.ipynb"
-        )
+        write_notebook(tmp_path / "notebooks" / f"{slug}.ipynb")
     monkeypatch.setenv("ZOO_LESSONS_ROOT", str(tmp_path))
     return tmp_path
 
@@ -569,8 +573,7 @@ def test_routes_mark_their_lessons(browser):
 
 def test_link_opens_the_lesson_as_a_tab_in_jupyterlab(browser, checkout):
     source = "from zoo_lessons.lab.widgets import ZooMap\nZooMap(selected='causal_mask')"
-    notebook = nbformat.v4.new_notebook(cells=[nbformat.v4.new_code_cell(source)])
-    nbformat.write(notebook, checkout / "notebooks" / "00_start_here.ipynb")
+    write_notebook(checkout / START, source)
     with Lab(browser, checkout / "notebooks") as lab, lab.open(START) as opened:
         opened.run_all()
         page = opened.page

@@ -205,6 +205,7 @@ function render({ model, el }) {
       lines: [0, 1].map((i) => ({ xs: axis, ys: pairValues[i], color: colors.series[i], name: `${kind[i]} ${2 * pair + i}`, dash: i ? [6, 4] : [] })),
       rules: [{ x: position }],
       dots: [0, 1].map((i) => ({ x: position, y: pairValues[i][position], color: colors.series[i] })),
+      label: `Dimensions ${2 * pair} and ${2 * pair + 1} at each of ${rows} positions.`,
     });
     const at = pairValues.map((v) => v[position].toFixed(3));
     const values = `At position ${position} they are ${at[0]} and ${at[1]}.`;

@@ -20,7 +20,7 @@ function score(angles, head_dim, base, m, n) {
 }
 
 const SIZE = 420; // of the circle's canvas
-const RADIUS = 158;
+const RADIUS = 176;
 
 function render({ model, el }) {
   const random = model.get("angles"); // { q: [...], k: [...] }
