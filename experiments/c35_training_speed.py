@@ -127,12 +127,12 @@ def judge(training: dict[str, Any], device: str) -> Verdict:
             "take one step after another, however many processors there are; the more a device "
             "can do at once, the more that costs."
         ),
-        cell="04#What-it-costs",
+        cell="04#Training-time-per-token",
     )
 
 
 @experiment(
-    "training_speed",
+    "c35_training_speed",
     claims=["C35"],
     lesson="04",
     uses=[
