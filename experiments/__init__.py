@@ -3,7 +3,7 @@
 `make record` runs them and writes `data/records/`; `zoo_lessons.records` says how. An experiment
 looks like this:
 
-    @experiment("training_speed", claims=["C35"], lesson="04", uses=["zoo_lessons.bench"])
+    @experiment("c35_training_speed", claims=["C35"], lesson="04", uses=["zoo_lessons.bench"])
     def training_speed() -> dict:
         ...
         return {

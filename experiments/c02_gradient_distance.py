@@ -144,7 +144,7 @@ def judge(models: dict[str, Any]) -> Verdict:
 
 
 @experiment(
-    "gradient_distance",
+    "c02_gradient_distance",
     claims=["C02"],
     lesson="04",
     uses=["zoo_lessons.bench", "zoo_lessons.layers.attention", "zoo_lessons.layers.blocks"],

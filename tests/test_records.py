@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 import sys
 import textwrap
 
@@ -11,7 +12,7 @@ import pytest
 from zoo_lessons import records
 from zoo_lessons.claims import CLAIMS
 from zoo_lessons.lab.curriculum import LESSONS
-from zoo_lessons.paths import data_dir
+from zoo_lessons.paths import data_dir, repository_root
 
 HELPER = '''
     """What is measured."""
@@ -77,6 +78,17 @@ def test_committed_claims_come_from_committed_records():
         assert claim["says"] == CLAIMS[path.stem].text, problem
         assert claim["code"] == record["code"], problem
         assert path.stem in records.experiments()[claim["experiment"]].claims, problem
+
+
+def test_committed_claims_point_at_headings_that_exist():
+    """JupyterLab makes a heading's anchor from its text, with hyphens for spaces."""
+    slugs = {lesson.number: lesson.slug for lesson in LESSONS}
+    for path in sorted((data_dir() / "records" / "claims").glob("*.json")):
+        number, anchor = records.load_claim(path.stem)["cell"].split("#")
+        source = repository_root() / "notebooks" / "source" / f"{slugs[number]}.py"
+        headings = re.findall(r"^# #+ (.+?)\s*$", source.read_text(encoding="utf-8"), re.M)
+        anchors = [heading.replace(" ", "-") for heading in headings]
+        assert anchor in anchors, f"{path.name} points at {source.name}, which has {anchors}"
 
 
 def test_every_experiment_belongs_to_a_lesson_that_measures_its_claims():
