@@ -155,13 +155,17 @@ function colormap(name) {
  *  dark (boolean) and `series`, six line colours that colour-blind readers can tell apart. */
 function themeColors(el) {
   const probe = h("span", { hidden: true });
-  (el.closest(".zoo-widget") || el).append(probe);
+  // JupyterLab may draw a widget before it is in the page, where no style applies to it yet.
+  const stand = el.isConnected ? null : h("div", { class: "zoo-widget", hidden: true });
+  if (stand) document.body.append(stand);
+  (stand || el.closest(".zoo-widget") || el).append(probe);
   const colors = {};
   for (const name of ["fg", "bg", "muted", "panel", "grid", "border", "accent", "error"]) {
     probe.style.color = `var(--zoo-${name})`;
     colors[name] = getComputedStyle(probe).color;
   }
   probe.remove();
+  if (stand) stand.remove();
   const [r, g, b] = pixelOf(colors.bg);
   colors.dark = 0.299 * r + 0.587 * g + 0.114 * b < 128;
   colors.series = colors.dark
