@@ -37,6 +37,7 @@ from jupytext.config import load_jupytext_configuration_file
 from nbclient import NotebookClient
 from nbclient.exceptions import CellExecutionError
 from nbformat import NotebookNode
+from traitlets.config import Config
 
 from zoo_lessons.lab.curriculum import LESSONS, PARTS, Lesson, component, model
 
@@ -411,6 +412,7 @@ def _execute(nb: NotebookNode, folder: Path) -> int:
         record_timing=False,
         coalesce_streams=True,
         resources={"metadata": {"path": str(folder)}},
+        config=Config({"KernelManager": {"transport_encryption": "auto"}}),  # or kernels warn
     )
     client.execute()
     peak = nb.cells.pop()

@@ -65,6 +65,8 @@ def main() -> None:
         f"--ServerApp.ip={options.ip}",
         f"--ServerApp.port={choose_port(options.ip, options.port)}",
         "--ServerApp.port_retries=0",
+        # Without it, each kernel warns here that somebody might listen in on this computer.
+        "--KernelManager.transport_encryption=auto",
         # Leaves the address to open, and what goes wrong.
         "--ServerApp.log_level=WARN",
         "--LabApp.log_level=WARN",

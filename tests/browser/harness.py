@@ -140,6 +140,7 @@ class Lab:
             "--ServerApp.allow_root=True",
             f"--ServerApp.root_dir={self.root}",
             f"--IdentityProvider.token={self._token}",
+            "--KernelManager.transport_encryption=auto",  # as in tools/start_lab.py
         ]
         self._log = home / "server.log"
         with self._log.open("wb") as log:
