@@ -255,6 +255,7 @@ fig = lab.heatmaps(
     value="share of the output",
     limits=(0, 1),
 )
+fig.set_figheight(4.8)
 lab.show_figure(
     fig,
     "The same look-up with small, medium and huge scores. Left: a vague mean. Right: each query "
@@ -336,10 +337,11 @@ for row in [[1.0, 0.0, -1.0, 0.0], [16.0, 0.0, -16.0, 0.0]]:
 #
 # **Try this.**
 #
-# 1. Move $d_k$ from 1 to 512. In the orange table (not divided) one key takes everything; the
-#    blue table (divided by $\sqrt{d_k}$) stays soft.
-# 2. Compare the curves: entropy says how many keys share the weight (0 = one key), gradient says how
-#    strongly the weights react.
+# 1. Move $d_k$ from 1 to 512. In the table *not divided* one key takes everything; the table
+#    *divided* (by $\sqrt{d_k}$) stays soft.
+# 2. Compare the curves. **Entropy**, $-\sum_j w_j \ln w_j$, says how many keys share the weight: 0 for
+#    one key, $\ln 8 \approx 2.08$ if all eight share alike. **Gradient** is the size (norm) of the
+#    Jacobian: how strongly the weights react.
 # 3. Change the random draw at $d_k = 512$. Find one where two keys are nearly tied: its gradient is
 #    alive.
 
@@ -465,7 +467,9 @@ lab.show_figure(
 
 # %%
 claim = load_claim("C01")
-print(f"{claim['claim']}: {claim['verdict']}\n{claim['ours']}\n{claim['explanation']}")
+print(f"{claim['claim']}: {claim['verdict']}")
+for sentence in f"{claim['ours']}. {claim['explanation']}".split(". "):
+    print("-", sentence.rstrip("."))
 
 # %% [markdown]
 # The division keeps softmax and gradient alike at all widths, so the claim holds. But the curves add
@@ -845,7 +849,7 @@ for length, gradient in gradients.items():
     distance = torch.arange(length - 1, 0, -1)  # the last token itself (distance 0) is left out
     ax.plot(distance, gradient[:-1], label=f"{length} tokens")
 ax.set(
-    xscale="log", yscale="log", ylim=(1e-3, 1), title="Gradient of the last output",
+    xscale="log", yscale="log", ylim=(5e-4, 0.2), title="Gradient of the last output",
     xlabel="distance to the token (positions)", ylabel="median gradient norm",
 )  # fmt: skip
 ax.legend()
@@ -885,11 +889,12 @@ lab.show_source(DotProductAttention)
 # %% [markdown]
 # ## 9 · What it costs
 #
-# Take one head with $n$ queries, $n$ keys, and width $d_k = d_v = d$. Attention has no parameters;
+# Take one head with $n$ queries, $n$ keys, and width $d_k = d_v = d$. The formula has no parameters;
 # its cost is computing and memory.
 #
 # - **Computing.** $QK^\top$ makes $n^2$ scores from $d$ multiplications and $d$ additions each:
 #   $2 n^2 d$ operations (FLOPs). $AV$ takes as many again. Together $4 n^2 d$.
+#   (The softmax adds a few per score, which we leave out: they do not grow with $d$.)
 # - **Memory.** $Q$, $K$, $V$ and the output hold $4nd$ numbers. The weights hold $n^2$.
 #
 # Let PyTorch count both, once for the formula as we wrote it and once for the fused operation.
