@@ -486,6 +486,8 @@ def test_bertviz_draws_without_network(browser, draw):
         assert page.frames[1].evaluate("document.documentElement.scrollHeight <= innerHeight"), (
             "the frame cuts the picture"
         )
+        page.set_viewport_size({"width": 600, "height": 800})
+        assert page.frames[1].evaluate("document.documentElement.scrollWidth <= innerWidth")
         if draw is head_view:
             frame.get_by_label("Layer").select_option("2")
             assert frame.locator("svg line").count() == one_layer

@@ -50,7 +50,7 @@ def test_weights_arrive_rounded_and_once(draw):
 
 
 def test_a_token_cannot_end_the_script():
-    assert page(head_view(weights(1, 1, 5, 5), TOKENS)).count("</script>") == 3
+    assert page(head_view(weights(1, 1, 5, 5), TOKENS)).count("</script>") == 4
     assert parameters(head_view(weights(1, 1, 5, 5), TOKENS))["attention"][0]["right_text"][4] == (
         "</script>"
     )

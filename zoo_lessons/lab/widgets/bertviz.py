@@ -48,6 +48,16 @@ console.log = () => {};
 """
 
 
+# The model view draws 970 pixels wide; let it shrink in narrow windows, and its frame with it.
+_MODEL_VIEW_WIDTH = 996
+_FIT = """
+for (const svg of document.querySelectorAll("svg[width='970']")) {
+  svg.setAttribute("viewBox", `0 0 970 ${svg.getAttribute("height")}`);
+  svg.style.cssText = "max-width:100%;height:auto";
+}
+"""
+
+
 class BertVizView:
     """A view that a notebook shows as a frame, with a line of text where frames are not shown."""
 
@@ -92,8 +102,8 @@ def head_view(
     for head in heads or ():
         _require_index("head", head, array.shape[1])
     options = {"layer": layer, "heads": None if heads is None else list(heads)}
-    rows = max(array.shape[2:])
-    return _view("head_view", array, tokens, query_tokens, max_tokens, options, 22.5 * rows + 75)
+    size = f"height:{round(22.5 * max(array.shape[2:])) + 75}px"
+    return _view("head_view", array, tokens, query_tokens, max_tokens, options, size)
 
 
 def model_view(
@@ -130,8 +140,9 @@ def model_view(
     shown_layers = len(layers) if layers else array.shape[0]
     shown_heads = len(heads) if heads else array.shape[1]
     thumbnails = shown_layers * (rows * 84 / shown_heads + 10) + 38
-    height = max(thumbnails, 18 * rows + 55) + 50  # room for a scroll bar in narrow windows
-    return _view("model_view", array, tokens, query_tokens, max_tokens, options, height)
+    height = round(max(thumbnails, 18 * rows + 55)) + 35
+    size = f"max-height:{height}px;aspect-ratio:{_MODEL_VIEW_WIDTH}/{height}"
+    return _view("model_view", array, tokens, query_tokens, max_tokens, options, size)
 
 
 def _require_index(name: str, index: int, count: int) -> None:
@@ -146,7 +157,7 @@ def _view(
     query_tokens: Sequence[str] | None,
     max_tokens: int,
     options: dict[str, Any],
-    height: float,
+    size: str,
 ) -> BertVizView:
     import bertviz
     import torch
@@ -184,7 +195,8 @@ def _view(
         f'<!doctype html><html lang="en"><head><meta charset="utf-8"><title>{text}</title>'
         "<style>body{margin:10px 12px;background:#fff;color:#000;font:13px sans-serif}"
         "select{font:inherit}</style>"
-        f"</head><body><script>{_d3()}</script><script>{_JQUERY_SHIM}</script>{body}</body></html>"
+        f"</head><body><script>{_d3()}</script><script>{_JQUERY_SHIM}</script>{body}"
+        f"<script>{_FIT}</script></body></html>"
     )
     # In an attribute only these two characters need escaping; more would bloat d3.
     source = page.replace("&", "&amp;").replace('"', "&quot;")
@@ -192,7 +204,7 @@ def _view(
     markup = (
         '<figure style="margin:0">'
         f'<iframe title="{html.escape(text)}" sandbox="allow-scripts" srcdoc="{source}" '
-        f'style="display:block;width:100%;height:{round(height)}px;box-sizing:border-box;'
+        f'style="display:block;width:100%;{size};box-sizing:border-box;'
         'border:1px solid #c8c8c8;border-radius:6px;background:#fff"></iframe>'
         f'<figcaption style="margin-top:6px">{html.escape(text)}. '
         "Drawn live: run the cell if you see no lines."
