@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import base64
+import io
 import re
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -12,6 +14,8 @@ import nbformat
 import numpy as np
 import pytest
 import torch
+from matplotlib import colormaps
+from PIL import Image
 
 from tests.browser.harness import Lab
 from tests.browser.widget_page import WidgetPage, open_widget
@@ -28,6 +32,7 @@ from zoo_lessons.lab.widgets.softmax_playground import D_K_VALUES, softmax_stati
 from zoo_lessons.layers.positions import RelativePositionBias, Rotary, sinusoidal_positions
 from zoo_lessons.training.schedules import SCHEDULES
 
+cividis = colormaps["cividis"]
 START = "notebooks/00_start_here.ipynb"
 
 
@@ -272,6 +277,19 @@ def test_position_map_takes_keys_and_mouse(browser):
         canvas.click(position={"x": 5, "y": 5})  # the margin selects nothing
         driver.settle()
         assert (driver.widget.position, driver.widget.pair) == (40, 5)
+
+
+def test_position_map_shows_the_values(browser):
+    with drive(browser, PositionExplorer(pair=31, position=63), width=1000) as driver:
+        values = sinusoidal_positions(64, 64).numpy()
+        url = driver.page.evaluate("document.querySelector('.zoo-widget canvas').toDataURL()")
+        picture = Image.open(io.BytesIO(base64.b64decode(url.split(",")[1]))).convert("RGB")
+        width, height = picture.width - 58 - 70, picture.height - 8 - 42  # the map's margins
+        for row, column in ((0, 0), (5, 1), (50, 3), (33, 12), (62, 40)):
+            place = 58 + width * (column + 0.5) / 64, 8 + height * (row + 0.5) / 64
+            shown = picture.getpixel(tuple(int(v) for v in place))
+            expected = 255 * np.array(cividis((values[row, column] + 1) / 2)[:3])
+            np.testing.assert_allclose(shown, expected, atol=8)
 
 
 def assert_products(driver: Driver, square: np.ndarray) -> None:

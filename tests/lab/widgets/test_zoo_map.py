@@ -11,11 +11,11 @@ from zoo_lessons.lab.widgets.zoo_map import map_data, shipping_lessons
 
 @pytest.fixture
 def checkout(tmp_path, monkeypatch):
-    """A checkout in which only lessons 00 and 04 are written."""
+    """A checkout in which only lessons 00 (built) and 04 (source only) are written."""
     (tmp_path / "data").mkdir()
-    (tmp_path / "notebooks").mkdir()
-    for slug in ("00_start_here", "04_transformer"):
-        (tmp_path / "notebooks" / f"{slug}.ipynb").touch()
+    (tmp_path / "notebooks" / "source").mkdir(parents=True)
+    (tmp_path / "notebooks" / "00_start_here.ipynb").touch()
+    (tmp_path / "notebooks" / "source" / "04_transformer.py").touch()
     monkeypatch.setenv("ZOO_LESSONS_ROOT", str(tmp_path))
     return tmp_path
 
@@ -34,7 +34,7 @@ def test_ids_do_not_clash():
     assert len(set(ids)) == len(ids)
 
 
-def test_lessons_without_a_notebook_are_planned(checkout):
+def test_lessons_without_a_file_are_planned(checkout):
     planned = {lesson["number"]: lesson["planned"] for lesson in map_data()["lessons"]}
     assert [number for number, flag in planned.items() if not flag] == ["00", "04"]
     text = ZooMap().static_text()

@@ -135,7 +135,7 @@ class PositionExplorer(ZooWidget):
             right.set(title=f"{what} against distance", xlabel="distance", ylabel=what.lower())
         fig.colorbar(image, ax=left)
         right.grid(alpha=0.3)
-        right.legend(frameon=False, fontsize=8)
+        right.legend(fontsize=8, loc="lower right", framealpha=0.9)
         return figure_png(fig)
 
 

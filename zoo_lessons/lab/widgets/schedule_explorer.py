@@ -15,9 +15,9 @@ from zoo_lessons.training.schedules import SCHEDULES, Schedule
 RATES = tuple(float(f"{digit}e{power}") for power in (-5, -4, -3, -2) for digit in (1, 2, 3, 5))
 TOTALS = (50, 100, 200, 300, 500, 1000, 2000, 5000, 10000, 20000, 50000, 100000)
 _STYLES = {
-    "constant": ("#0072b2", "-"),
+    "constant": ("#0072b2", ":"),
     "warmup_inverse_sqrt": ("#b34700", "--"),
-    "warmup_cosine": ("#00795a", ":"),
+    "warmup_cosine": ("#00795a", (0, (4, 3))),
     "warmup_linear": ("#a64d84", "-."),
 }
 
@@ -90,8 +90,8 @@ class ScheduleExplorer(ZooWidget):
         for name, (color, dash) in _STYLES.items():
             function = self.schedule_function(name)
             rates = [self.peak_rate * function(int(step)) for step in steps]
-            width = 3 if name == self.schedule else 1.25
-            axes.plot(steps, rates, dash, color=color, linewidth=width, label=name)
+            width, style = (3, "-") if name == self.schedule else (1.25, dash)
+            axes.plot(steps, rates, linestyle=style, color=color, linewidth=width, label=name)
         axes.axvline(corner[0], color="#767676", linewidth=1, linestyle=":")
         axes.plot(self.step, self.rate(), "o", color=_STYLES[self.schedule][0])
         axes.set(title="Learning rate of each update", xlabel="update", ylabel="learning rate")

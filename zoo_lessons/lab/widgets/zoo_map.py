@@ -32,8 +32,8 @@ class ZooMap(ZooWidget):
     """The picture of the course: parts, the models made of them, the lessons on both.
 
     Hovering or focusing a part highlights the models that use it, and the other way round. A click
-    shows one sentence and a link to the lesson. A lesson whose notebook does not exist yet is
-    marked as planned.
+    shows one sentence and a link to the lesson. A lesson that does not exist yet is marked as
+    planned.
 
     Args:
         selected: id of a component or model of `zoo_lessons.lab.curriculum`, or a lesson's number.
@@ -111,8 +111,14 @@ class ZooMap(ZooWidget):
 
 
 def is_written(lesson: curriculum.Lesson) -> bool:
-    """Whether the lesson's notebook exists in this checkout."""
-    return (repository_root() / "notebooks" / f"{lesson.slug}.ipynb").is_file()
+    """Whether this checkout has the lesson: its notebook, or the source that it is built from.
+
+    The source counts so that the map in a notebook does not depend on which lessons were built
+    before it.
+    """
+    notebooks = repository_root() / "notebooks"
+    files = (notebooks / f"{lesson.slug}.ipynb", notebooks / "source" / f"{lesson.slug}.py")
+    return any(path.is_file() for path in files)
 
 
 def shipping_lessons() -> list[str]:
