@@ -683,13 +683,14 @@ lab.check("01.causal_mask", my_causal_mask)
 # %% [markdown]
 # The picture below shows masks as grids: row = query, column = key, filled = may look.
 #
-# **Try this.** Choose *causal + padding*: why are some rows shorter than others? Choose *sliding
-# window*: how many pairs are left when the length doubles? (Lesson 15 lives from that answer.)
+# **Try this.** Choose *causal + padding*: why do the last rows see no more keys than the rows above
+# them? Choose *sliding window*: how does the number of allowed pairs grow when you double the
+# length? (Lesson 15 lives from that answer.)
 
 # %%
 from zoo_lessons.lab.widgets import MaskExplorer
 
-MaskExplorer(tokens=encoded.tokens, pattern="causal", padding=2)
+MaskExplorer(length=12, padding=3)
 
 # %% [markdown]
 # Now your own mask. Change the rule in the next cell and run it and the one below again. For
