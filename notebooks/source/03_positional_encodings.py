@@ -111,7 +111,8 @@ print("shuffled words:", " ".join(first[place] for place in order))
 print("the outputs are the old ones in the new order")
 
 # %% [markdown]
-# So the place must be put in from outside, as numbers. There are three doors.
+# So the **place** of a word, its number counted from 0, must be put in from outside. There are three
+# doors.
 #
 # | door | encoding | used in |
 # |---|---|---|
@@ -591,6 +592,7 @@ lab.check("03.rotate", my_rotate)
 # 1. Move *shift*. Both arrows turn. Does the product change?
 # 2. Go to a slow pair and move $n$. How far do you have to go until anything happens?
 # 3. Find a distance at which a fast pair's product is 1 again. Why is one pair not enough?
+# 4. With $q = k$ the lower curve is symmetric. Choose random directions: are +5 and −5 still alike?
 
 # %%
 from zoo_lessons.lab.widgets import RoPERotor
@@ -636,8 +638,8 @@ print("Llama: equal. GPT-J: equal. One is the other with its dimensions renumber
 #
 # A colleague wrote the scores of rotary attention. Shapes are right, and the model trains, a little
 # worse than expected. But a sentence that starts at place 40 (after a long prompt, say) gets other
-# scores than the same sentence at place 0. With rotary positions that cannot be. With *one* head, it
-# is not so. Run the cell below, then repair the function.
+# scores than the same sentence at place 0. With rotary positions that cannot be. With *one* head all
+# is well. Run the cell below, then repair the function.
 
 # %% tags=["exercise"]
 def repaired_scores(q, k, num_heads, start=0):
@@ -684,7 +686,7 @@ lab.check("03.rope_bug", repaired_scores)
 # %%
 from zoo_lessons.datasets.last_noun import NO_LABEL, NOUNS, WORDS, last_noun_batch
 
-batch = last_noun_batch(1, 10, torch.Generator().manual_seed(1))
+batch = last_noun_batch(1, 10, torch.Generator().manual_seed(3))
 print("word     last noun before it")
 for word, label in zip(batch.input_ids[0], batch.labels[0], strict=True):
     print(f"{WORDS[word]:8} {'-' if label == NO_LABEL else NOUNS[label]}")
@@ -816,9 +818,20 @@ assert results["relative"][-1] > results["sinusoidal"][-1] + 0.1  # ... and carr
 
 # %% [markdown]
 # On 32 words all four know the order, and the bag of words does not. It is not at chance (1 in 8)
-# either: it names a noun that is frequent in the sequence.
+# either. What can a bag of words know? Which noun is in it most often. Name that one for every word:
+
+# %% tags=["nbval-ignore-output"]
+batch = last_noun_batch(64, 32, torch.Generator().manual_seed(99))
+counts = F.one_hot(batch.input_ids, len(WORDS))[..., : len(NOUNS)].sum(dim=1)  # (batch, nouns)
+guess = counts.argmax(dim=-1, keepdim=True)  # one noun for the whole sequence: (batch, 1)
+share = ((guess == batch.labels).sum() / (batch.labels != NO_LABEL).sum()).item()
+print(f"the most frequent noun: {share:.2f}, the model without positions: {results['none'][0]:.2f}")
+assert abs(share - results["none"][0]) < 0.06
+
+# %% [markdown]
+# So the model without positions has learned what there was to learn.
 #
-# On longer sequences they part. One run is an anecdote, so here are five seeds.
+# On longer sequences the others part. One run is an anecdote, so here are five seeds.
 
 # %% [markdown]
 # ### Claim C04, measured
@@ -852,7 +865,8 @@ right.set_ylim(0, 1.03)
 lab.show_figure(
     fig,
     f"Recorded on {record['date']} ({record['machine']['device']}) by: {record['command']}. Mean and "
-    f"range of {figures['seeds']} seeds. The dotted line is the length of training.",
+    f"range of {figures['seeds']} seeds. The dotted line is the length of training. On the right, two "
+    "lines break there and the others are level.",
     "Two line charts of accuracy. Left, against 32 to 128 words: relative stays highest, rotary holds "
     "to 64 words and then drops, sinusoidal and learned drop at once, none is low throughout. Right, "
     "against the place within 128 words.",
@@ -864,11 +878,11 @@ print(f"{claim['claim']}: {claim['verdict']}\n{claim['ours']}\n{claim['explanati
 
 # %% [markdown]
 # The claim holds: all four ways work where they were trained. Beyond that each fails, and the right
-# panel shows two kinds of failure.
+# panel shows two kinds of failure. (Beyond the dotted line training has shown nothing.)
 #
-# - **Sinusoidal and learned** speak of *places*. In the first 32 places, which training has shown,
-#   they still do something; behind the dotted line they only guess. Learned rows 32 to 127 were
-#   never touched: the cell below looks. The sinusoidal table goes on, but the layers above have
+# - **Sinusoidal and learned** speak of *places*. In the first 32 places they still know a lot,
+#   beyond the dotted line they do no better than a bag of words. Learned rows 32 to 127 were never
+#   touched: the cell below looks. The sinusoidal table goes on, but the layers above have
 #   never met its later rows.
 # - **Relative and rotary** speak of *distances*. Their lines are level: no place is worse than
 #   another. What hurts are keys at distances that training has not shown, and a word in a long
@@ -885,7 +899,7 @@ print(f"{claim['claim']}: {claim['verdict']}\n{claim['ours']}\n{claim['explanati
 spread = models["learned"].added.weight.detach().std(dim=1)  # (places,)
 print(f"typical entry of a learned row: {spread[:32].mean():.2f} for places 0 to 31, "
       f"{spread[32:].mean():.2f} beyond; at the start 0.02")  # fmt: skip
-assert spread[:32].mean() > 3 * spread[32:].mean()
+assert spread[:32].mean() > 2 * spread[32:].mean()
 
 # %% [markdown]
 # ### The cliff (further)
@@ -956,7 +970,7 @@ costs = {
 encoder = L * (24 * n * d**2 + 4 * n**2 * d)  # projections and feed-forward, scores and outputs
 for name, (parameters, flops) in costs.items():
     print(f"{name:11}{parameters:8} parameters {flops / 1e6:6.1f} MFLOP"
-          f" = {100 * flops / encoder:.3f} % of the encoder's")  # fmt: skip
+          f" = {100 * flops / encoder:.4f} % of the encoder's")  # fmt: skip
 assert LearnedPositions(512, d).weight.numel() == costs["learned"][0]
 assert RelativePositionBias(h).weight.numel() == costs["relative"][0]
 
