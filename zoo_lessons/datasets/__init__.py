@@ -1,1 +1,3 @@
-"""What the lessons train on: `shapes` (images, captions, questions) and `words` (a tokenizer)."""
+"""What the lessons train on: `shapes` (images, captions, questions), `words` (a tokenizer), and
+`last_noun` (a task that needs word order).
+"""
