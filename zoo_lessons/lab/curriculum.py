@@ -140,7 +140,7 @@ LESSONS = (
         "01_attention",
         "Attention",
         "I",
-        50,
+        60,
         ("00",),
         "How can a word look up what it needs from all the other words?",
         (
