@@ -79,11 +79,8 @@ def _column(ax: Axes, x: float, title: str, boxes: Sequence[tuple[str, str]], to
 def _frame(ax: Axes, x: float, first: int, last: int, label: str, on_right: bool) -> None:
     width = _BOX_WIDTH + 0.5
     bottom, top = first * _STEP - 0.45, last * _STEP + 0.45
-    ax.add_patch(
-        Rectangle(
-            (x - width / 2, bottom), width, top - bottom, fill=False, linestyle="--", color="#888888"
-        )
-    )
+    corner = (x - width / 2, bottom)
+    ax.add_patch(Rectangle(corner, width, top - bottom, fill=False, linestyle="--", color="grey"))
     edge, side = (x + width / 2 + 0.1, "left") if on_right else (x - width / 2 - 0.1, "right")
     ax.text(edge, (bottom + top) / 2, label, ha=side, va="center", fontsize=11)
 
