@@ -847,7 +847,9 @@ from zoo_lessons.records import load_claim, load_record
 record = load_record("c04_positions")
 figures = record["figures"]
 places = [figures["span"] * (span + 0.5) for span in range(len(figures["by_place"]["none"][0]))]
+print(figures["seeds"], "seeds,", figures["steps"], "steps each; lengths", figures["lengths"])
 
+# %%
 fig, (left, right) = plt.subplots(1, 2, figsize=(9, 4.4), sharey=True)
 lab.lines(
     figures["accuracy"], figures["lengths"],
