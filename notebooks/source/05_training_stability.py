@@ -85,6 +85,7 @@ def new_model(layers=6, norm="post", seed=0):
     )
 
 
+# %%
 def batch(step, size=32):
     """Which sentences step number `step` sees: three tensors (size, length)."""
     rows = torch.randint(len(english), (size,), generator=torch.Generator().manual_seed(step))
@@ -464,11 +465,12 @@ for ax, (field, title) in zip(axes, panels.items(), strict=True):
     if field != "loss":
         ax.get_legend().remove()  # the same two lines as in the first panel
 axes[0].axhline(guess, color="grey", linewidth=1, linestyle=":")
+axes[0].legend(loc="upper right")
 lab.show_figure(
     fig,
     "Read the right panel first: how far each update moves the weights, as a share of their size. "
     "At the full rate the first updates are the longest of the run, and the gradient (middle) "
-    "shrinks to a tenth. Warmed up, the run passes the plateau while its steps are still small.",
+    "shrinks several times over. Warmed up, the run passes the plateau while its steps are still small.",
     "Three line charts over 100 steps for the run as it is and the run with warm-up. Loss: one "
     "stays near the dotted line until step 50, the other falls steadily to about 1. Gradient norm: "
     "that of the stuck run is far lower until step 70. Update ratio: without warm-up it starts at "
@@ -733,20 +735,20 @@ for name, runs_of_it in stability["table"].items():
     print(f"{name:27} converged {runs_of_it['converged']} of {seeds}; final losses {losses}")
 
 # %%
-rows = ["none", "clipping", "warm-up", "warm-up + clipping"]
-columns = {"fp32": rows, "bf16": ["bf16", *(f"{row} + bf16" for row in rows[1:])]}
+added = ["none", "clipping", "warm-up", "warm-up + clipping"]
+precisions = {"fp32": added, "bf16": ["bf16", *(f"{name} + bf16" for name in added[1:])]}
 means = torch.tensor(
-    [[stability["table"][names[i]]["loss"] for names in columns.values()] for i in range(4)]
-).mean(dim=-1)  # (remedies, precisions)
+    [[stability["table"][name]["loss"] for name in names] for names in precisions.values()]
+).mean(dim=-1)  # (precisions, remedies)
 fig = lab.heatmap(
-    means, rows, list(columns), title="Final loss, mean over seeds", row_axis="added",
-    column_axis="precision", value="loss (nats)", numbers=True,
+    means, list(precisions), added, title="Final loss, mean over seeds", row_axis="precision",
+    column_axis="added", value="loss (nats)", numbers=True,
 )  # fmt: skip
 lab.show_figure(
     fig,
-    "Compare rows: what clipping and warm-up add. Compare columns: what bf16 changes.",
-    "Heat map of the mean final loss with four rows (none, clipping, warm-up, both) and two columns "
-    "(fp32, bf16), each with its number. The highest losses are in the first row.",
+    "Compare columns: what clipping and warm-up add. Compare rows: what bf16 changes.",
+    "Heat map of the mean final loss with two rows (fp32, bf16) and four columns (none, clipping, "
+    "warm-up, both), each with its number. The highest losses are in the first column.",
 )
 
 # %% [markdown]
