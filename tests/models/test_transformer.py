@@ -68,6 +68,16 @@ def test_shared_embedding():
     assert model(SOURCE, REAL, TARGET).logits.shape == (2, 5, 20)
 
 
+def test_one_seed_gives_one_model():
+    models = []
+    for _ in range(6):
+        torch.manual_seed(0)
+        models.append(Transformer(CONFIG))
+    first = models[0].state_dict()
+    for other in models[1:]:
+        assert all(torch.equal(first[name], value) for name, value in other.state_dict().items())
+
+
 def test_errors(model):
     with pytest.raises(ValueError, match="decoder_input_ids is missing"):
         model(SOURCE)

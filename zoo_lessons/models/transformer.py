@@ -179,7 +179,8 @@ class Transformer(nn.Module):
             self.register_parameter("output_bias", None)
         self.apply(_initialise)
         # After the multiplication by √d_model in `embed`, token vectors have unit variance.
-        for embedding in {self.embedding, self.target_embedding}:
+        # A dict, unlike a set, keeps their order: one seed must give one model.
+        for embedding in dict.fromkeys((self.embedding, self.target_embedding)):
             nn.init.normal_(embedding.weight, std=c.d_model**-0.5)
 
     def embed(self, embedding: nn.Embedding, input_ids: Tensor) -> Tensor:
