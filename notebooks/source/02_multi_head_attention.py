@@ -278,7 +278,7 @@ for row, values in enumerate(accuracy.values()):
 ax.axvline(record["figures"]["chance"], color="grey", linestyle="--", label="guessing")
 ax.invert_yaxis()
 ax.set(title="Colour and size both right", xlabel="share of shapes (dots: seeds)", xlim=(0, 1.02))
-ax.legend(loc="lower right")
+ax.legend(loc="upper right")
 lab.show_figure(
     fig,
     "Only the paper's layer solves the task. W^O alone repairs nothing; a shared layer in front, or "
@@ -714,13 +714,13 @@ for ax, (relation, found) in zip(axes, record["figures"]["relations"].items(), s
     strongest = divmod(effect.argmax().item(), effect.shape[1])
     named = {strongest, *((each["layer"], each["head"]) for each in found["heads"])}
     for index, place in enumerate(sorted(named, key=lambda place: base[place].item())):
-        where, shift = (base[place], 100 * effect[place]), (0, (6, 18, -16)[index % 3])
+        where, shift = (base[place], 100 * effect[place]), (0, (6, -16, 18)[index % 3])
         ax.annotate(
             str(place), where, xytext=shift, ha="center", textcoords="offset points", fontsize=9
         )
     ax.set(title=relation, xlabel="weight on the word (the picture)", xlim=(-0.08, 1.1))
 axes[0].set_ylabel("movement gone without the head (%)")
-axes[1].legend(loc="upper right")
+axes[0].legend(loc="center right")
 lab.show_figure(
     fig,
     "Each dot is a head: right is a bright picture, up is a large effect. A bright picture is no sign "
