@@ -180,9 +180,11 @@ def heatmaps(
 
     per_row = min(len(matrices), 3)
     panel_rows = -(-len(matrices) // per_row)
-    width = min(_MAX_WIDTH_IN, 1.8 + per_row * max(2.4, 0.55 * columns))
-    panel_height = (width - 2.0) / per_row * rows / columns + 0.35
-    height = panel_rows * panel_height + 0.8 + (0.3 if title else 0)
+    beside, below = (_label_room(labels) for labels in (row_labels, column_labels))
+    square = 0.75 if numbers else 0.55
+    width = min(_MAX_WIDTH_IN, 1.8 + beside + per_row * max(2.4, square * columns))
+    panel_height = (width - 2.0 - beside) / per_row * rows / columns + 0.35
+    height = panel_rows * panel_height + 0.8 + below + (0.3 if title else 0)
     fig, axes = plt.subplots(
         panel_rows, per_row, figsize=(width, min(height, 9.0)), squeeze=False, sharey=True
     )
@@ -201,6 +203,11 @@ def heatmaps(
     if title:
         fig.suptitle(title, fontweight="bold")
     return fig
+
+
+def _label_room(labels: Sequence[str] | None) -> float:
+    """Inches that labels need beside, or turned by 45 degrees below, a matrix."""
+    return 0.06 * max(map(len, labels or ()), default=0)
 
 
 def _label_matrix(
