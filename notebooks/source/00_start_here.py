@@ -1,8 +1,44 @@
+# ---
+# jupyter:
+#   kernelspec:
+#     display_name: Python 3 (ipykernel)
+#     language: python
+#     name: python3
+# ---
+
 # %% [markdown] tags=["title-card"]
-# Written by tools/notebooks.py.
+# # 00 · Start here
+#
+# *What does attention look like in a real model, and how does this course work?*
+#
+# After this lesson you can
+#
+# - explore the attention heads of a real pretrained model on a sentence of your own
+# - choose a route through the course that fits your time and purpose
+# - tell what this computer can run, and what it will skip
+# - work with the exercises, hints, solutions and quizzes
+#
+# **Time:** 25 minutes · **You need first:** some Python; nothing about Transformers
+#
+# **On the zoo map:** part I, Foundations · **Models:** MiniLM
+#
+# [Open in Colab](https://colab.research.google.com/github/transformer-zoo-lessons/transformer-zoo-lessons/blob/main/notebooks/00_start_here.ipynb) · [Open in Binder](https://mybinder.org/v2/gh/transformer-zoo-lessons/transformer-zoo-lessons/main?labpath=notebooks%2F00_start_here.ipynb)
 
 # %% tags=["setup"]
-# Written by tools/notebooks.py.
+import importlib.util
+import os
+import sys
+
+if "google.colab" in sys.modules and not importlib.util.find_spec("zoo_lessons"):
+    repository = "https://github.com/transformer-zoo-lessons/transformer-zoo-lessons"
+    os.system(f"git clone --quiet --depth 1 {repository} course")
+    os.system("pip install --quiet --editable course")
+    os.chdir("course/notebooks")
+    sys.path.append(os.path.abspath(".."))
+
+from zoo_lessons import lab
+
+lab.begin("00")
 
 # %% [markdown]
 # ## 1 · Look inside a real model
@@ -59,7 +95,7 @@ def attend(sentence):
     return maps.stack()[:, 0], encoded.tokens
 
 
-AttentionExplorer(*attend(sentence), on_text=attend, text=sentence)
+AttentionExplorer(*attend(sentence), on_text=attend, text=sentence, layer=0, head=2)
 
 # %% [markdown]
 # What you see is real: these are the numbers the model computes when it reads your sentence. The
@@ -97,8 +133,8 @@ print("largest difference below 0.00001:", difference.abs().max().item() < 1e-5)
 #
 # ## 3 · The zoo map
 #
-# The parts on the left are used again and again in the models. Choose a part to see which models
-# use it, or a model to see what it is made of. The panel links to the lesson.
+# The parts in the upper half are used again and again in the models below them. Choose a part to see
+# which models use it, or a model to see what it is made of. The panel links to the lesson.
 
 # %%
 from zoo_lessons.lab.widgets import ZooMap
@@ -123,10 +159,11 @@ lab.routes()
 # %% tags=["nbval-ignore-output"]
 lab.environment()
 
+
 # %% [markdown]
 # ## 6 · How exercises work
 #
-# Each lesson has at least three exercises. An exercise is a function to complete, right where its
+# From lesson 01 on, each lesson has at least three exercises. An exercise is a function to complete, right where its
 # idea has just been explained. The cell below it checks your answer. Nothing is marked or stored:
 # try as often as you like.
 #
@@ -134,7 +171,6 @@ lab.environment()
 # its **row**, so that every row sums to 1.
 #
 # ### Exercise 1 · Rows that sum to one (★☆☆, 3 min)
-
 
 # %% tags=["exercise"]
 def rows_to_one(x):
@@ -190,12 +226,10 @@ lab.quiz("00")
 # ### Read the real thing
 #
 # `show_source` prints the library code that a lesson uses, as it is now. So what you read is what
-# runs. This is the mask that keeps a model from looking at padding; lesson 01 explains it:
+# runs. This is the function that watched the model in section 1:
 
 # %%
-from zoo_lessons.layers import padding_mask
-
-lab.show_source(padding_mask)
+lab.show_source(record_attention)
 
 # %% [markdown]
 # ## 7 · Notation

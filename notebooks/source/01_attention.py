@@ -18,7 +18,7 @@
 # - write padding and causal masks, and say why masking comes before the softmax
 # - predict how time and memory grow with the length of the input
 #
-# **Time:** 50 minutes · **You need first:** [00 Start here](00_start_here.ipynb)
+# **Time:** 60 minutes · **You need first:** [00 Start here](00_start_here.ipynb)
 #
 # **On the zoo map:** part I, Foundations · **New parts:** Scaled dot-product attention, Padding mask, Causal mask
 #

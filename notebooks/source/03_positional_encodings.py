@@ -716,7 +716,7 @@ words = torch.Generator().manual_seed(0)
 model = Tagger(TaggerConfig(len(WORDS), len(NOUNS), positions="rotary"))
 optimizer = torch.optim.AdamW(model.parameters(), lr=4e-3)
 losses = []
-for step in range(60):
+for _ in range(60):
     batch = last_noun_batch(32, 32, words)
     loss = loss_fn(model, batch)
     optimizer.zero_grad()
