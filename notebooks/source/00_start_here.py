@@ -211,7 +211,7 @@ lab.check("00.rows_to_one", lambda x: x / x.sum(dim=0, keepdim=True))
 lab.check("00.rows_to_one", lambda x: x / x.sum(dim=1, keepdim=True))
 
 # %% [markdown]
-# Stuck? Open the hints one by one. Every lesson also has a **solutions notebook** in
+# Stuck? Open the hints one by one. From lesson 01 on, each lesson also has a **solutions notebook** in
 # `notebooks/solutions/`, with the answers and the reasons. Reading it does not change your own
 # notebook.
 #

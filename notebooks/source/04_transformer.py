@@ -305,25 +305,27 @@ print(f"Claim C05: {claim['says']}\nVerdict: {claim['verdict']}. {claim['explana
 # 3. Feed-forward.
 
 # %%
+encoder_boxes = [
+    ("English tokens", "input"),
+    ("embedding + positions", "input"),
+    ("self-attention", "attention"),
+    ("feed-forward", "feed-forward"),
+]
+decoder_boxes = [
+    ("French tokens so far", "input"),
+    ("embedding + positions", "input"),
+    ("masked self-attention", "attention"),
+    ("cross-attention", "cross"),
+    ("feed-forward", "feed-forward"),
+    ("next French token", "output"),
+]
+print(" -> ".join(name for name, _ in decoder_boxes))
+
+# %%
 from zoo_lessons.lab.diagrams import stack_diagram
 
 fig = stack_diagram(
-    {
-        "Encoder": [
-            ("English tokens", "input"),
-            ("embedding + positions", "input"),
-            ("self-attention", "attention"),
-            ("feed-forward", "feed-forward"),
-        ],
-        "Decoder": [
-            ("French tokens so far", "input"),
-            ("embedding + positions", "input"),
-            ("masked self-attention", "attention"),
-            ("cross-attention", "cross"),
-            ("feed-forward", "feed-forward"),
-            ("next French token", "output"),
-        ],
-    },
+    {"Encoder": encoder_boxes, "Decoder": decoder_boxes},
     repeated={"Encoder": (2, 3, "N ×"), "Decoder": (2, 4, "N ×")},
     arrows=[(("Encoder", 3), ("Decoder", 3), "memory")],
 )

@@ -548,7 +548,7 @@ def test_a_click_shows_a_sentence_and_the_lesson(browser, checkout):
         assert curriculum.component("causal_mask").description in detail.inner_text()
         link = detail.locator("a")
         assert link.get_attribute("href") == "01_attention.ipynb"
-        assert "Attention (50 min)" in link.inner_text()
+        assert f"Attention ({curriculum.lesson('01').minutes} min)" in link.inner_text()
         part(driver, "clip").click()
         driver.settle()
         assert detail.locator("a").count() == 0
