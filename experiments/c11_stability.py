@@ -22,7 +22,6 @@ many there are.
 
 from __future__ import annotations
 
-import math
 import multiprocessing
 from collections.abc import Iterable
 from concurrent.futures import ProcessPoolExecutor
@@ -117,26 +116,19 @@ def final_loss(run: Run) -> float | None:
         optimizer = torch.optim.SGD(model.parameters(), lr=SGD_RATE, momentum=SGD_MOMENTUM)
     else:
         optimizer = torch.optim.AdamW(model.parameters(), lr=RATE, fused=True)
-    losses: list[float] = []
-    try:
-        fit(
-            model,
-            partial(task().batch, seed=run.seed),
-            translation_loss,
-            steps=SGD_STEPS if run.optimizer == "sgd" else STEPS,
-            optimizer=optimizer,
-            schedule=partial(constant, warmup_steps=WARMUP if run.warmup else 0),
-            clip_norm=run.max_norm,
-            precision=run.precision,
-            device="cpu",
-            on_step=lambda record: losses.append(record.loss),
-            progress=False,
-        )
-    except ValueError as error:  # attention refuses NaN, which the weights then hold
-        if "NaN" not in str(error):
-            raise
-        return None
-    return sum(losses[-LAST:]) / LAST if math.isfinite(sum(losses)) else None
+    history = fit(
+        model,
+        partial(task().batch, seed=run.seed),
+        translation_loss,
+        steps=SGD_STEPS if run.optimizer == "sgd" else STEPS,
+        optimizer=optimizer,
+        schedule=partial(constant, warmup_steps=WARMUP if run.warmup else 0),
+        clip_norm=run.max_norm,
+        precision=run.precision,
+        device="cpu",
+        progress=False,
+    )
+    return None if history.diverged else float(history.loss[-LAST:].mean())
 
 
 def final_losses(runs: Iterable[Run]) -> dict[Run, float | None]:

@@ -13,6 +13,8 @@ from torch import nn
 from torch.nn import functional as F
 from torch.utils.data import DataLoader, TensorDataset
 
+from zoo_lessons.layers import MultiHeadAttention
+from zoo_lessons.layers.checks import NaNError
 from zoo_lessons.training import History, fit, warmup_cosine
 
 INPUTS = torch.randn(64, 5, generator=torch.Generator().manual_seed(0))
@@ -254,6 +256,37 @@ def test_a_rate_that_is_far_too_high_really_diverges():
         clip_norm=None,
     )
     assert history.diverged and 0 < history.diverged_at < 199
+
+
+@pytest.mark.parametrize("on_divergence", ["stop", "continue"])
+def test_a_layer_that_refuses_nan_ends_the_run_with_its_history(on_divergence):
+    torch.manual_seed(0)
+    model = MultiHeadAttention(8, 2)
+    x = torch.randn(2, 5, 8)
+
+    def loss_fn(model, batch):
+        return model(model(batch)).square().mean()
+
+    optimizer = torch.optim.SGD(model.parameters(), lr=1e9)
+    history = fit_quietly(
+        model,
+        [x],
+        loss_fn,
+        steps=50,
+        optimizer=optimizer,
+        clip_norm=None,
+        on_divergence=on_divergence,
+    )
+    assert history.diverged and 0 < history.diverged_at < 49
+    assert np.isfinite(history.loss[: history.diverged_at]).all()
+
+
+def test_nan_in_the_first_batch_says_where_it_was_met():
+    def loss_fn(model, batch):
+        return model(batch).square().mean()
+
+    with pytest.raises(NaNError, match="x holds 80 NaN values"):
+        fit_quietly(MultiHeadAttention(8, 2), [torch.full((2, 5, 8), torch.nan)], loss_fn, steps=3)
 
 
 @pytest.mark.parametrize("place", ["on_step", "batches"])

@@ -6,6 +6,10 @@ import torch
 from torch import Tensor
 
 
+class NaNError(ValueError):
+    """A layer was given NaN. `training.fit` takes it for what it mostly is: a run that diverged."""
+
+
 def require_divisible(**sizes: int) -> None:
     """Check that the first keyword's value is a multiple of the second's.
 
@@ -68,11 +72,11 @@ def require_finite(name: str, tensor: Tensor) -> None:
     stalls the queue, and while PyTorch compiles or exports, where values are not known.
 
     Raises:
-        ValueError: the tensor holds a NaN.
+        NaNError: the tensor holds a NaN.
     """
     if _can_read_values(tensor) and tensor.isnan().any():
         bad = int(tensor.isnan().sum())
-        raise ValueError(
+        raise NaNError(
             f"{name} holds {bad} NaN values of {tensor.numel()}, expected none: look for a "
             "division by zero, a log of zero, or a diverged training step before this layer"
         )

@@ -75,7 +75,7 @@ def fit(
         device: by default the GPU if CUDA finds one, else the CPU.
         on_step: called with the record of each step.
         on_divergence: "stop" ends the run at the first loss that is not finite, before its update;
-            "continue" goes on.
+            "continue" goes on as long as the model still gives a loss.
         track_updates: also measure how far each update moves the weights (needs a copy of them).
         checkpoint: folder in which to save the run, at its end or when it is interrupted.
         checkpoint_every: save also after every so many steps.

@@ -9,6 +9,7 @@ from collections.abc import Callable, Iterator
 import torch
 from torch import Tensor, nn
 
+from zoo_lessons.layers.checks import NaNError
 from zoo_lessons.training.batches import Batch, BatchStream, move_to
 from zoo_lessons.training.history import StepRecord
 
@@ -41,8 +42,13 @@ def training_steps(
     for step in steps:
         batch = move_to(stream.next(step), device)
         rate = set_learning_rates(optimizer, rates(step))
-        loss = compute_loss(model, batch, loss_fn, precision, device)
-        if stop_at_divergence and not loss.isfinite():
+        try:
+            loss = compute_loss(model, batch, loss_fn, precision, device)
+        except NaNError:  # a layer refused what the last update has left
+            if step == 0:
+                raise  # there was no update: its message says where to look
+            loss = torch.tensor(math.nan)
+        if not loss.isfinite() and (stop_at_divergence or not loss.requires_grad):
             yield StepRecord(step, loss.item(), rate, seconds=time.perf_counter() - started)
             return  # before the update, which would spoil the weights
 
