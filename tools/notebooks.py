@@ -29,7 +29,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
-from urllib.parse import quote
+from urllib.parse import quote, unquote
 
 import jupytext
 import nbformat
@@ -344,6 +344,7 @@ class Course:
                 problems.append(f"{self._show(path)}: out of step, {advice}\n{lines}")
         name = self._show(pair.notebook)
         problems += [f"{name}: {problem}" for problem in notebook_problems(nb, self.root)]
+        problems += [f"{name}: {problem}" for problem in link_problems(nb, pair.notebook.parent)]
         return problems
 
     def check_all(self, names: Sequence[str] = ()) -> list[str]:
@@ -450,6 +451,16 @@ def notebook_problems(nb: NotebookNode, root: Path = ROOT) -> list[str]:
             context = text[max(0, match.start() - 30) : match.end() + 30]
             problems.append(f"holds {label}: ...{context!r}...")
     return problems
+
+
+def link_problems(nb: NotebookNode, folder: Path) -> Iterator[str]:
+    """Links in the author's text that lead to no file, as seen from the notebook's folder."""
+    for index, cell in enumerate(nb.cells):
+        if cell.cell_type != "markdown" or _has_tag(cell, TITLE_TAG):
+            continue
+        for target in re.findall(r"\]\(([^()\s#]+\.\w+)(?:#[^()]*)?\)", cell.source):
+            if "://" not in target and not (folder / unquote(target)).exists():
+                yield f"cell {index}: links to {target!r}, which is not there"
 
 
 def _machine_patterns(root: Path) -> list[tuple[str, str]]:

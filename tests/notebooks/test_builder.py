@@ -11,7 +11,14 @@ from nbclient.exceptions import CellExecutionError
 from nbformat import v4
 
 from tools import notebooks
-from tools.notebooks import ROOT, TABLE_END, TABLE_START, Course, notebook_problems
+from tools.notebooks import (
+    ROOT,
+    TABLE_END,
+    TABLE_START,
+    Course,
+    link_problems,
+    notebook_problems,
+)
 from zoo_lessons.lab.curriculum import LESSONS
 
 ATTENTION, HEADS = LESSONS[1], LESSONS[2]
@@ -310,3 +317,14 @@ def test_command_line_reports_problems_with_its_exit_code(capsys: pytest.Capture
     assert "no notebook is called '77'" in capsys.readouterr().err
     assert notebooks.main(["new", "77"]) == 1
     assert "the curriculum has no lesson '77'" in capsys.readouterr().err
+
+
+def test_links_must_lead_somewhere(tmp_path: Path) -> None:
+    (tmp_path / "there is.ipynb").touch()
+    text = (
+        "[here](there%20is.ipynb#Section) [web](https://example.org/a_(b)) [top](#Top) "
+        "[gone](06_gpt.ipynb#Part) $f[i](x)$"
+    )
+    nb = v4.new_notebook(cells=[v4.new_markdown_cell(text)])
+    problems = list(link_problems(nb, tmp_path))
+    assert problems == ["cell 0: links to '06_gpt.ipynb', which is not there"]
