@@ -9,13 +9,10 @@ import transformers
 
 from tests.parity.honest import randomise
 from zoo_lessons import weights
-from zoo_lessons.models import Transformer, TransformerConfig
 from zoo_lessons.weights import (
     from_transformers,
-    load_checkpoint,
     load_pretrained,
     load_tokenizer,
-    save_checkpoint,
 )
 
 
@@ -115,18 +112,3 @@ def test_tokenizer_neither_pads_nor_truncates():
     tokenizer = load_tokenizer("minilm")
     assert len(tokenizer.encode("word " * 300).ids) == 302
     assert len({len(e.ids) for e in tokenizer.encode_batch(["one", "one two"])}) == 2
-
-
-def test_checkpoint(tmp_path):
-    config = TransformerConfig(vocab_size=9, d_model=8, num_layers=1, num_heads=2, d_ff=8)
-    model, other = Transformer(config), Transformer(config)
-    path = tmp_path / "deep" / "model.safetensors"
-    save_checkpoint(model, path)
-    load_checkpoint(other, path)
-    for a, b in zip(model.parameters(), other.parameters(), strict=True):
-        assert torch.equal(a, b)
-    with pytest.raises(FileNotFoundError, match="no checkpoint at"):
-        load_checkpoint(other, tmp_path / "none.safetensors")
-    wider = Transformer(TransformerConfig(vocab_size=9, d_model=16, num_layers=1, num_heads=2))
-    with pytest.raises(RuntimeError):
-        load_checkpoint(wider, path)

@@ -1,4 +1,4 @@
-"""Weights: take them from `transformers`, from a folder, from the hub, or from a checkpoint.
+"""Weights: take them from `transformers`, from a folder, or from the hub.
 
 Everything is read from safetensors files, which hold numbers only. Pickle files, which can run
 code when they are opened, are refused.
@@ -154,25 +154,6 @@ def load_tokenizer(name_or_path: str | Path) -> Tokenizer:
     return tokenizer
 
 
-def save_checkpoint(model: nn.Module, path: str | Path) -> None:
-    """Write the model's weights to a safetensors file. Shared weights are stored once."""
-    Path(path).parent.mkdir(parents=True, exist_ok=True)
-    safetensors.torch.save_model(model, str(path))
-
-
-def load_checkpoint(model: nn.Module, path: str | Path) -> nn.Module:
-    """Fill `model` with the weights that `save_checkpoint` wrote, and return it.
-
-    Raises:
-        FileNotFoundError: no such file.
-        RuntimeError: the file's names or shapes are not the model's.
-    """
-    if not Path(path).is_file():
-        raise FileNotFoundError(f"no checkpoint at {path}")
-    safetensors.torch.load_model(model, str(path), strict=True)
-    return model
-
-
 def load_renamed(
     model: nn.Module,
     state: Mapping[str, Tensor],
@@ -222,6 +203,12 @@ def load_renamed(
     return model
 
 
+def sha256(file: Path) -> str:
+    """Hexadecimal digest of a file."""
+    with file.open("rb") as stream:
+        return hashlib.file_digest(stream, "sha256").hexdigest()
+
+
 def _tied(state: Mapping[str, Tensor]) -> dict[str, str]:
     """Names that share their storage with an earlier name -> that earlier name."""
     first: dict[int, str] = {}
@@ -256,7 +243,6 @@ def _minilm_folder() -> Path:
 
 @cache
 def _require_sha256(file: Path, expected: str) -> None:
-    with file.open("rb") as stream:
-        found = hashlib.file_digest(stream, "sha256").hexdigest()
+    found = sha256(file)
     if found != expected:
         raise ValueError(f"{file.name} has sha256 {found}, expected {expected}: reinstall it")

@@ -1,0 +1,89 @@
+"""Checkpoints that the course ships: written, read back, and the ones their records describe."""
+
+import json
+
+import pytest
+import torch
+from torch import nn
+
+from zoo_lessons.checkpoints import load_trained, save_trained, trained_tokenizer
+from zoo_lessons.datasets.words import word_tokenizer
+from zoo_lessons.models import Transformer, TransformerConfig
+from zoo_lessons.paths import data_dir
+from zoo_lessons.weights import sha256
+
+LARGEST = 5_000_000  # bytes of one checkpoint: the repository is cloned in class rooms
+
+
+@pytest.fixture
+def course(tmp_path, monkeypatch):
+    (tmp_path / "data").mkdir()
+    monkeypatch.setenv("ZOO_LESSONS_ROOT", str(tmp_path))
+    return tmp_path / "data" / "checkpoints"
+
+
+def small_model():
+    torch.manual_seed(0)
+    return Transformer(
+        TransformerConfig(
+            vocab_size=11, d_model=8, num_heads=2, num_layers=1, d_ff=16, max_length=9
+        )
+    )
+
+
+def test_saved_and_loaded(course):
+    model = small_model()
+    saved = save_trained("tiny", model, word_tokenizer(["a red circle"]))
+    assert saved["sha256"] == sha256(course / "tiny" / "model.safetensors")
+    assert saved["bytes"] == sum(file.stat().st_size for file in (course / "tiny").iterdir())
+    loaded = load_trained("tiny")
+    assert not loaded.training
+    assert loaded.config == model.config
+    for (name, ours), theirs in zip(
+        model.state_dict().items(), loaded.state_dict().values(), strict=True
+    ):
+        assert theirs.dtype == ours.dtype, name
+        torch.testing.assert_close(theirs, ours.half().to(ours.dtype), rtol=0, atol=0)
+    assert next(model.parameters()).dtype == torch.float32  # saving left it alone
+    assert trained_tokenizer("tiny").token_to_id("circle") is not None
+
+
+def test_saving_twice_gives_the_same_file(course):
+    first = save_trained("tiny", small_model())
+    assert save_trained("tiny", small_model()) == first
+
+
+def test_what_is_not_there(course):
+    save_trained("tiny", small_model())
+    with pytest.raises(FileNotFoundError, match="no checkpoint 'big'.*there are: tiny"):
+        load_trained("big")
+    with pytest.raises(FileNotFoundError, match="no tokenizer.json"):
+        trained_tokenizer("tiny")
+
+
+def test_refused(course):
+    with pytest.raises(ValueError, match="lower case"):
+        save_trained("../tiny", small_model())
+    with pytest.raises(ValueError, match="is not a model of zoo_lessons.models"):
+        save_trained("linear", nn.Linear(2, 2))
+    save_trained("tiny", small_model())
+    file = course / "tiny" / "config.json"
+    about = json.loads(file.read_text())
+    file.write_text(json.dumps({**about, "module": "os"}))
+    with pytest.raises(ValueError, match="expected zoo_lessons.models"):
+        load_trained("tiny")
+
+
+def test_shipped_checkpoints_are_the_recorded_ones():
+    recorded = {}
+    for path in (data_dir() / "records").glob("*.json"):
+        entries = json.loads(path.read_text(encoding="utf-8"))["figures"].get("checkpoint", [])
+        for entry in [entries] if isinstance(entries, dict) else entries:
+            recorded[entry["name"]] = (entry["sha256"], f"make record ARGS={path.stem}")
+    shipped = {path.parent.name: path for path in data_dir().glob("checkpoints/*/config.json")}
+    assert set(shipped) == set(recorded)
+    for name, path in shipped.items():
+        digest, command = recorded[name]
+        assert sha256(path.with_name("model.safetensors")) == digest, f"run `{command}`"
+        assert sum(file.stat().st_size for file in path.parent.iterdir()) <= LARGEST, name
+        load_trained(name)
