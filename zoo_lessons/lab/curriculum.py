@@ -1163,8 +1163,36 @@ GLOSSARY = {
         "01",
     ),
     "batch": Term("Several examples that are computed together.", "B", "01"),
+    "beam search": Term(
+        "Generation that keeps the few likeliest unfinished texts, and extends each at every step.",
+        "",
+        "06",
+    ),
+    "bigram": Term(
+        "A pair of neighbouring tokens; a bigram model predicts a token from the one before it.",
+        "",
+        "06",
+    ),
+    "BIO tags": Term(
+        "B- opens an entity, I- continues it, O is outside: how spans become one tag per word.",
+        "",
+        "08",
+    ),
+    "byte-pair encoding": Term(
+        "Builds a vocabulary by joining the most frequent pair of neighbours, again and again.",
+        "",
+        "06",
+    ),
     "causal mask": Term(
         "A mask that hides all later positions, so that a model cannot copy its answer.", "M", "01"
+    ),
+    "class token": Term(
+        "An extra first token, [CLS], whose final vector stands for the whole input.", "", "07"
+    ),
+    "conditional random field": Term(
+        "A model of whole tag sequences: it scores each tag and each step from tag to tag.",
+        "",
+        "08",
     ),
     "cross-attention": Term(
         "Attention whose queries come from one sequence, and whose keys and values come from "
@@ -1175,11 +1203,15 @@ GLOSSARY = {
     "decoder": Term(
         "The part that writes the output one token at a time, seeing only what it wrote.", "", "04"
     ),
-    "encoder": Term("The part that reads the whole input at once.", "", "04"),
     "embedding": Term("The trained vector that stands for a token or a patch.", "X", "04"),
+    "encoder": Term("The part that reads the whole input at once.", "", "04"),
+    "exact match": Term("The share of answers that equal the expected one entirely.", "", "04"),
+    "fine-tuning": Term("Training a pretrained model further on the task at hand.", "", "08"),
+    "frozen": Term("Not updated by training.", "", "08"),
     "gradient clipping": Term(
         "Shrinking the gradient when its norm exceeds a limit, and leaving its direction.", "", "05"
     ),
+    "greedy decoding": Term("Generation that takes the likeliest token at every step.", "", "04"),
     "head": Term("One of several attentions that run side by side.", "h", "02"),
     "key": Term("What a position offers to be found by.", "K", "01"),
     "key-value cache": Term(
@@ -1201,8 +1233,14 @@ GLOSSARY = {
         "05",
     ),
     "mask": Term("Says which positions attention may look at.", "M", "01"),
+    "masked language model": Term(
+        "A model that learns to fill in tokens that were hidden from it.", "", "07"
+    ),
     "mixed precision": Term(
         "Computing in 16 bits where that is safe, and in 32 bits where it is not.", "", "05"
+    ),
+    "next-sentence prediction": Term(
+        "Deciding whether the second text followed the first one.", "", "07"
     ),
     "padding": Term("Filler that makes the sequences of a batch equally long.", "", "01"),
     "parity": Term(
@@ -1219,13 +1257,20 @@ GLOSSARY = {
     ),
     "post-norm": Term("LayerNorm after the residual sum: LN(x + f(x)).", "", "04"),
     "pre-norm": Term("LayerNorm inside the branch: x + f(LN(x)).", "", "04"),
+    "pre-training": Term(
+        "Training on plentiful unlabelled data before the task is known.", "", "07"
+    ),
     "query": Term("What a position is looking for.", "Q", "01"),
     "residual connection": Term(
         "The input of a layer is added to its output, so that gradients have a free path.", "", "04"
     ),
+    "saturation": Term(
+        "The softmax puts nearly all weight on one score, and its gradient dies.", "", "01"
+    ),
     "score": Term(
         "The product of a query with a key, divided by the root of the width.", "S", "01"
     ),
+    "segment": Term("The first or the second of the two texts in one input.", "", "07"),
     "self-attention": Term(
         "Attention whose queries, keys and values come from the same sequence.", "", "01"
     ),
@@ -1234,9 +1279,7 @@ GLOSSARY = {
         "",
         "01",
     ),
-    "saturation": Term(
-        "The softmax puts nearly all weight on one score, and its gradient dies.", "", "01"
-    ),
+    "span": Term("A run of neighbouring tokens, given by its start and its end.", "", "08"),
     "teacher forcing": Term(
         "In training, the decoder sees the true earlier tokens, not those it predicted.", "", "04"
     ),
@@ -1246,10 +1289,22 @@ GLOSSARY = {
         "01",
     ),
     "token": Term("A piece of the input: a word, a part of a word, or a patch.", "", "00"),
+    "top-k sampling": Term("Drawing the next token from the k likeliest only.", "", "06"),
+    "top-p sampling": Term(
+        "Drawing the next token from the fewest likeliest tokens whose probabilities reach p.",
+        "",
+        "06",
+    ),
     "value": Term("What a position hands over when it is attended to.", "V", "01"),
+    "Viterbi algorithm": Term("Finds the best tag sequence without trying all of them.", "", "08"),
     "warm-up": Term("Letting the learning rate grow over the first steps.", r"\eta", "05"),
     "weights (attention)": Term(
         "The softmax of the scores: how much each value counts for a query.", "A", "01"
+    ),
+    "WordPiece": Term(
+        "A vocabulary of words and parts of words; a part that continues a word begins with ##.",
+        "",
+        "07",
     ),
 }
 
