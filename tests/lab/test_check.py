@@ -488,6 +488,7 @@ def test_a_grade_function_decides_alone():
         (torch.tensor([math.nan]), torch.tensor([math.nan]), True),
         (torch.tensor([True]), torch.tensor([1]), False),
         (torch.tensor([1.0, -math.inf]), torch.tensor([1.0, -math.inf]), True),
+        (torch.tensor([-math.inf, -math.inf]), torch.tensor([1.0, 2.0]), False),
         (torch.zeros(2, 0), torch.zeros(2, 0), True),
         (math.inf, math.inf, True),
         (None, None, True),

@@ -204,7 +204,8 @@ def _value_difference(
     text += f"{where}: expected {_show(expected[index])}, got {_show(got[index])}."
     if expected.dtype != torch.bool and not expected.is_complex() and not got.is_complex():
         gaps = (expected.double() - got.double()).abs()
-        text += f" The largest difference is {gaps[gaps.isfinite()].max().item():.3g}."
+        if gaps.isfinite().any():
+            text += f" The largest difference is {gaps[gaps.isfinite()].max().item():.3g}."
     return text
 
 
