@@ -23,6 +23,7 @@ from zoo_lessons.layers.checks import (
 )
 
 if TYPE_CHECKING:
+    from zoo_lessons.layers.cache import LayerCache
     from zoo_lessons.layers.positions import Rotary
 
 
@@ -190,6 +191,7 @@ class MultiHeadAttention(nn.Module):
         mask: Tensor | None = None,
         bias: Tensor | None = None,
         rotary: Rotary | None = None,
+        cache: LayerCache | None = None,
     ) -> Tensor:
         """Attend from `x` to itself, or to `memory` in cross-attention.
 
@@ -198,10 +200,17 @@ class MultiHeadAttention(nn.Module):
             memory: (batch, keys, d_memory), cross-attention only.
             mask: Boolean, broadcastable to (batch, heads, queries, keys). True = may attend.
             bias: added to the scores, same shape rule as the mask.
-            rotary: rotates q and k by their position.
+            rotary: rotates q and k by their position, self-attention only.
+            cache: keys and values of earlier calls. In self-attention `x` holds the new tokens
+                only, and the keys are all tokens so far; in cross-attention the first call stores
+                what it made of `memory`, and later calls use it again.
 
         Returns:
             (batch, queries, d_model).
+
+        Raises:
+            ValueError: shapes that do not fit the layer or the cache, or `memory` or `rotary` where
+                it does not belong.
         """
         require_width("x", x, self.d_model, "batch, queries, d_model")
         require_finite("x", x)
@@ -213,14 +222,31 @@ class MultiHeadAttention(nn.Module):
             )
         if memory is None:
             q, k, v = self._split_heads(self.qkv(x), 3)
+            if rotary is not None:
+                q, k = rotary(q, k, offset=0 if cache is None else cache.length)
+            if cache is not None:
+                k, v = cache.append(k, v)  # from here on, keys of all tokens so far
         else:
-            require_width("memory", memory, self.d_memory, "batch, keys, d_memory")
+            if rotary is not None:
+                raise ValueError("rotary was given to a cross-attention layer, expected None")
             (q,) = self._split_heads(self.q(x), 1)
-            k, v = self._split_heads(self.kv(memory), 2)
-        if rotary is not None:
-            q, k = rotary(q, k)
+            k, v = self._read_memory(memory, cache)
         heads = self.attention(q, k, v, mask, bias)  # (batch, heads, queries, head_dim)
         return self.out(heads.transpose(1, 2).flatten(2))  # (batch, queries, d_model)
+
+    def _read_memory(self, memory: Tensor, cache: LayerCache | None) -> tuple[Tensor, Tensor]:
+        """Keys and values of `memory`, which stays the same while the queries move on."""
+        require_width("memory", memory, self.d_memory, "batch, keys, d_memory")
+        if cache is None or cache.length == 0:
+            k, v = self._split_heads(self.kv(memory), 2)
+            return (k, v) if cache is None else cache.append(k, v)
+        stored = (cache.keys.shape[0], cache.length)
+        if stored != memory.shape[:2]:
+            raise ValueError(
+                f"memory has shape {tuple(memory.shape)}, expected (batch, keys) = {stored} as the "
+                "cache holds: start a new cache for a new memory"
+            )
+        return cache.keys, cache.values
 
     def _split_heads(self, x: Tensor, parts: int) -> tuple[Tensor, ...]:
         """(batch, length, parts * heads * head_dim) -> parts × (batch, heads, length, head_dim)."""

@@ -15,6 +15,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from zoo_lessons.layers.attention import MultiHeadAttention
+from zoo_lessons.layers.cache import LayerCache
 from zoo_lessons.layers.positions import Rotary
 
 Norm = Literal["post", "pre"]
@@ -108,9 +109,12 @@ class EncoderBlock(nn.Module):
         *,
         bias: Tensor | None = None,
         rotary: Rotary | None = None,
+        cache: LayerCache | None = None,
     ) -> Tensor:
-        """x (batch, length, d_model) -> the same shape. The mask is as in `MultiHeadAttention`."""
-        x = self.residual1(x, lambda y: self.attention(y, mask=mask, bias=bias, rotary=rotary))
+        """x (batch, length, d_model) -> the same shape. The rest is as in `MultiHeadAttention`."""
+        x = self.residual1(
+            x, lambda y: self.attention(y, mask=mask, bias=bias, rotary=rotary, cache=cache)
+        )
         return self.residual2(x, self.feed_forward)
 
 
@@ -149,11 +153,18 @@ class DecoderBlock(nn.Module):
         memory: Tensor,
         mask: Tensor | None = None,
         memory_mask: Tensor | None = None,
+        *,
+        cache: LayerCache | None = None,
+        memory_cache: LayerCache | None = None,
     ) -> Tensor:
         """x (batch, length, d_model), memory (batch, keys, d_memory) -> the shape of x.
 
-        `mask` is for self-attention (causal and padding), `memory_mask` for cross-attention.
+        `mask` and `cache` are for self-attention (the mask causal and padding), `memory_mask` and
+        `memory_cache` for cross-attention.
         """
-        x = self.residual1(x, lambda y: self.self_attention(y, mask=mask))
-        x = self.residual2(x, lambda y: self.cross_attention(y, memory, mask=memory_mask))
+        x = self.residual1(x, lambda y: self.self_attention(y, mask=mask, cache=cache))
+        x = self.residual2(
+            x,
+            lambda y: self.cross_attention(y, memory, mask=memory_mask, cache=memory_cache),
+        )
         return self.residual3(x, self.feed_forward)

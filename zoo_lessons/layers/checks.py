@@ -42,11 +42,11 @@ def require_width(
         )
 
 
-def require_ids(name: str, ids: Tensor, vocab_size: int) -> None:
+def require_ids(name: str, ids: Tensor, vocab_size: int, *, size_name: str = "vocab_size") -> None:
     """Check that `ids` is an integer tensor (batch, length) with values in [0, vocab_size).
 
     The range is read on the CPU only: on a GPU it would stall the queue, and the embedding
-    look-up reports it there.
+    look-up reports it there. `size_name` is what the message calls the vocabulary's size.
 
     Raises:
         TypeError: not an integer tensor.
@@ -61,7 +61,7 @@ def require_ids(name: str, ids: Tensor, vocab_size: int) -> None:
         if low < 0 or high >= vocab_size:
             raise ValueError(
                 f"{name} holds ids from {low} to {high}, "
-                f"expected 0 to {vocab_size - 1} (vocab_size={vocab_size})"
+                f"expected 0 to {vocab_size - 1} ({size_name}={vocab_size})"
             )
 
 

@@ -7,7 +7,7 @@ import math
 import torch
 from torch import Tensor, nn
 
-from zoo_lessons.layers.checks import require_width
+from zoo_lessons.layers.checks import require_ids, require_width
 
 
 def sinusoidal_positions(
@@ -75,14 +75,20 @@ class LearnedPositions(nn.Module):
         self.weight = nn.Parameter(torch.empty(max_length, d_model))
         nn.init.normal_(self.weight, std=0.02)  # Devlin et al. (2018) initialise all weights so
 
-    def forward(self, x: Tensor) -> Tensor:
+    def forward(self, x: Tensor, position_ids: Tensor | None = None) -> Tensor:
         """x (batch, length, d_model) -> the same shape.
+
+        `position_ids` (batch or 1, length) names the row of the table that each vector gets; by
+        default they are 0, 1, 2, ...
 
         Raises:
             ValueError: x is longer than the table: there is no vector for the last positions.
         """
         max_length, d_model = self.weight.shape
         require_width("x", x, d_model, "batch, length, d_model")
+        if position_ids is not None:
+            require_ids("position_ids", position_ids, max_length, size_name="max_length")
+            return x + self.weight[position_ids]
         if x.shape[1] > max_length:
             raise ValueError(
                 f"x has {x.shape[1]} positions, expected at most max_length={max_length}: "
