@@ -1,5 +1,6 @@
 """Loading weights: what is supported works, and what is not says what would."""
 
+import copy
 import json
 
 import pytest
@@ -26,6 +27,13 @@ def folder(tmp_path):
     return tmp_path
 
 
+def old_name(key):
+    """LayerNorm's parameters as they were called in 2018."""
+    return key.replace("LayerNorm.weight", "LayerNorm.gamma").replace(
+        "LayerNorm.bias", "LayerNorm.beta"
+    )
+
+
 def test_local_folder(folder):
     theirs = transformers.BertModel.from_pretrained(folder)
     ours, ids = load_pretrained(folder), torch.tensor([[3, 7, 9]])
@@ -37,13 +45,7 @@ def test_local_folder(folder):
 def test_names_of_the_oldest_files(folder):
     file = folder / "model.safetensors"
     state = safetensors.torch.load_file(file)
-    old = {
-        "bert."
-        + k.replace("LayerNorm.weight", "LayerNorm.gamma").replace(
-            "LayerNorm.bias", "LayerNorm.beta"
-        ): v
-        for k, v in state.items()
-    }
+    old = {"bert." + old_name(key): value for key, value in state.items()}
     assert set(old) != set(state)
     expected = load_pretrained(folder).state_dict()
     safetensors.torch.save_file(old, file)
@@ -72,11 +74,105 @@ def test_unsupported_class(folder):
     )
     with pytest.raises(ValueError, match="T5Model is not supported; supported: BertModel"):
         from_transformers(model)
-    config = json.loads((folder / "config.json").read_text())
-    config["architectures"] = ["BertForMaskedLM"]
-    (folder / "config.json").write_text(json.dumps(config))
-    with pytest.raises(ValueError, match="BertForMaskedLM is not supported"):
+    set_architecture(folder, "BertLMHeadModel")
+    with pytest.raises(ValueError, match="BertLMHeadModel is not supported"):
         load_pretrained(folder)
+
+
+# --- files of BERT with heads, as they are published ----------------------------------------------
+
+SMALL = transformers.BertConfig(
+    vocab_size=40, hidden_size=16, num_hidden_layers=2, num_attention_heads=2,
+    intermediate_size=24, max_position_embeddings=12,
+)  # fmt: skip
+IDS = torch.tensor([[3, 7, 9]])
+
+
+def set_architecture(folder, name):
+    config = json.loads((folder / "config.json").read_text())
+    config["architectures"] = [name]
+    (folder / "config.json").write_text(json.dumps(config))
+
+
+def write(model, folder, state=None):
+    """Save a model; `state` replaces the tensors of its file."""
+    model.save_pretrained(folder)
+    if state is not None:
+        state = {key: value.clone() for key, value in state.items()}
+        safetensors.torch.save_file(state, folder / "model.safetensors", {"format": "pt"})
+
+
+def assert_loads_as_transformers_does(folder, name, field="logits"):
+    theirs = getattr(transformers, name).from_pretrained(folder)
+    ours = load_pretrained(folder)
+    assert type(ours).__name__ == name
+    with torch.no_grad():
+        torch.testing.assert_close(getattr(ours(IDS), field), getattr(theirs(IDS), field))
+
+
+def test_file_of_bert_base_uncased(tmp_path):
+    """Its config says BertForMaskedLM; it holds the other head, the pooler and the old names."""
+    model = randomise(transformers.BertForPreTraining(copy.deepcopy(SMALL)))
+    state = {
+        old_name(key): value
+        for key, value in model.state_dict().items()
+        if not key.startswith("cls.predictions.decoder")
+    }
+    for key in ("bert.pooler.dense.weight", "cls.seq_relationship.bias", "cls.predictions.bias"):
+        assert key in state
+    assert "cls.predictions.transform.LayerNorm.gamma" in state
+    write(model, tmp_path, state)
+    set_architecture(tmp_path, "BertForMaskedLM")
+    assert_loads_as_transformers_does(tmp_path, "BertForMaskedLM")
+    set_architecture(tmp_path, "BertForPreTraining")
+    assert_loads_as_transformers_does(tmp_path, "BertForPreTraining", "seq_relationship_logits")
+    set_architecture(tmp_path, "BertModel")
+    assert_loads_as_transformers_does(tmp_path, "BertModel", "pooler_output")
+
+
+@pytest.mark.parametrize("name", ["BertForTokenClassification", "BertForQuestionAnswering"])
+def test_pooler_in_a_file_whose_model_needs_none(tmp_path, name):
+    model = randomise(getattr(transformers, name)(copy.deepcopy(SMALL)))
+    pooler = {f"bert.pooler.dense.{kind}": torch.ones(16) for kind in ("weight", "bias")}
+    write(model, tmp_path, {**model.state_dict(), **pooler})
+    field = "logits" if "Token" in name else "end_logits"
+    assert_loads_as_transformers_does(tmp_path, name, field)
+
+
+def test_encoder_without_a_pooler(tmp_path):
+    theirs = randomise(transformers.BertModel(copy.deepcopy(SMALL), add_pooling_layer=False))
+    assert from_transformers(theirs).pooler is None
+    write(theirs, tmp_path)
+    ours = load_pretrained(tmp_path)
+    assert ours(IDS).pooler_output is None
+    with torch.no_grad():
+        expected = theirs(IDS).last_hidden_state
+        torch.testing.assert_close(ours(IDS).last_hidden_state, expected)
+
+
+def test_classifier_without_its_pooler_is_an_error(tmp_path):
+    """transformers would fill it with random numbers and warn."""
+    model = transformers.BertForSequenceClassification(copy.deepcopy(SMALL))
+    state = {key: value for key, value in model.state_dict().items() if "pooler" not in key}
+    write(model, tmp_path, state)
+    with pytest.raises(RuntimeError, match=r"Missing key\(s\).*bert.pooler.weight"):
+        load_pretrained(tmp_path)
+
+
+@pytest.mark.parametrize("name", ["decoder.weight", "decoder.bias"])
+def test_untied_decoder_is_refused(tmp_path, name):
+    model = randomise(transformers.BertForMaskedLM(copy.deepcopy(SMALL)))
+    state = {key: value.clone() for key, value in model.state_dict().items()}
+    write(model, tmp_path, state)
+    assert_loads_as_transformers_does(tmp_path, "BertForMaskedLM")  # both names, equal values
+    state[f"cls.predictions.{name}"] += 1
+    write(model, tmp_path, state)
+    with pytest.raises(ValueError, match="differ, but our model has one weight for both"):
+        load_pretrained(tmp_path)
+    config = copy.deepcopy(SMALL)
+    config.tie_word_embeddings = False
+    with pytest.raises(ValueError, match="differ, but our model has one weight"):
+        from_transformers(randomise(transformers.BertForMaskedLM(config)))
 
 
 def test_from_transformers_copies():

@@ -24,8 +24,20 @@ if TYPE_CHECKING:
 
 # transformers class -> (our module, our class, our config class)
 SUPPORTED = {
-    "BertModel": ("zoo_lessons.models.bert", "BertModel", "BertConfig"),
+    **{
+        name: ("zoo_lessons.models.bert", name, "BertConfig")
+        for name in (
+            "BertModel",
+            "BertForPreTraining",
+            "BertForMaskedLM",
+            "BertForSequenceClassification",
+            "BertForTokenClassification",
+            "BertForQuestionAnswering",
+        )
+    },
+    "GPT2LMHeadModel": ("zoo_lessons.models.gpt", "GPT", "GPTConfig"),
     "MarianMTModel": ("zoo_lessons.models.transformer", "Transformer", "TransformerConfig"),
+    "ViTForImageClassification": ("zoo_lessons.models.vit", "ViT", "ViTConfig"),
 }
 
 # torch.nn's Transformer stacks and MultiheadAttention -> ours
@@ -89,7 +101,8 @@ def load_pretrained(name_or_path: str | Path) -> nn.Module:
             the Hugging Face hub, which needs a network the first time.
 
     Raises:
-        ValueError: an unsupported architecture, or files that do not match their checksum.
+        ValueError: an unsupported architecture, files that do not match their checksum, or weights
+            that our model cannot hold because it ties them.
         FileNotFoundError: no such folder, no safetensors file in it, or no network for a hub id.
     """
     folder = pretrained_folder(name_or_path)
@@ -172,22 +185,34 @@ def load_renamed(
         rules: the model's own `hf_rules` by default.
         skip: patterns of (original) names to leave out, the model's own `hf_skip` by default.
 
+    A part that the model lists in `hf_optional` and that the state lacks is taken off the model.
+    A matrix whose (original) name matches a pattern in the model's `hf_transpose` is transposed.
+
     Returns:
         The same model.
 
     Raises:
         RuntimeError: names or shapes that do not match, listed by PyTorch.
+        ValueError: one weight of ours has two names in the state, with different values.
     """
     rules = model.hf_rules if rules is None else rules
     skip = model.hf_skip if skip is None else skip
-    renamed = {}
-    for key, value in state.items():
-        if any(re.search(pattern, key) for pattern in skip):
+    renamed: dict[str, Tensor] = {}
+    for name, value in state.items():
+        if any(re.search(pattern, name) for pattern in skip):
             continue
+        key = name
         for pattern, replacement in rules:
             key = re.sub(pattern, replacement, key)
+        if key in renamed:
+            _require_equal(name, value, key, renamed[key])
+        if any(re.search(pattern, name) for pattern in getattr(model, "hf_transpose", ())):
+            value = value.T
         renamed[key] = value
 
+    for part in getattr(model, "hf_optional", ()):
+        if not any(key.startswith(f"{part}.") for key in renamed):
+            setattr(model, part, None)
     own = model.state_dict()
     for key in own:
         joined = re.fullmatch(r"((?:.*\.)?)(qkv|kv)\.(weight|bias)", key)
@@ -197,8 +222,8 @@ def load_renamed(
             if all(part in renamed for part in parts):
                 renamed[key] = torch.cat([renamed.pop(part) for part in parts])
     for key, first in _tied(own).items():  # a tied weight has two names; files may hold only one
-        if key not in renamed and first in renamed:
-            renamed[key] = renamed[first]
+        if first in renamed:
+            _require_equal(key, renamed.setdefault(key, renamed[first]), first, renamed[first])
     model.load_state_dict(renamed, strict=True)
     return model
 
@@ -207,6 +232,11 @@ def sha256(file: Path) -> str:
     """Hexadecimal digest of a file."""
     with file.open("rb") as stream:
         return hashlib.file_digest(stream, "sha256").hexdigest()
+
+
+def _require_equal(name: str, value: Tensor, other: str, expected: Tensor) -> None:
+    if not torch.equal(value, expected):
+        raise ValueError(f"{name} and {other} differ, but our model has one weight for both (tied)")
 
 
 def _tied(state: Mapping[str, Tensor]) -> dict[str, str]:

@@ -114,7 +114,7 @@ def test_decoder_is_refused(option):
     [(BertConfig.base(), 109.5), (BertConfig.large(), 335.1), (BertConfig.minilm(), 22.7)],
 )
 def test_published_sizes(config, millions):
-    # Without the pre-training heads; lesson 07 adds the 0.6 M that make BERT-Base's 110.1 M.
+    # Without the heads of pre-training: those make 110.1 M of BERT-Base's 109.5 M.
     with torch.device("meta"):
         count = sum(p.numel() for p in BertModel(config).parameters())
     assert round(count / 1e6, 1) == millions

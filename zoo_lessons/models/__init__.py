@@ -1,14 +1,33 @@
 """The zoo: one architecture, one file, read from top to bottom."""
 
-from zoo_lessons.models.bert import BertConfig, BertModel
+from zoo_lessons.models.bert import (
+    BertConfig,
+    BertForMaskedLM,
+    BertForPreTraining,
+    BertForQuestionAnswering,
+    BertForSequenceClassification,
+    BertForTokenClassification,
+    BertModel,
+)
+from zoo_lessons.models.gpt import GPT, GPTConfig
 from zoo_lessons.models.tagger import Tagger, TaggerConfig
 from zoo_lessons.models.transformer import Transformer, TransformerConfig
+from zoo_lessons.models.vit import ViT, ViTConfig
 
 __all__ = [
+    "GPT",
     "BertConfig",
+    "BertForMaskedLM",
+    "BertForPreTraining",
+    "BertForQuestionAnswering",
+    "BertForSequenceClassification",
+    "BertForTokenClassification",
     "BertModel",
+    "GPTConfig",
     "Tagger",
     "TaggerConfig",
     "Transformer",
     "TransformerConfig",
+    "ViT",
+    "ViTConfig",
 ]
