@@ -100,53 +100,13 @@ function render({ model, el }) {
   let barRows = [];
 
   const live = liveRegion();
-  const sentence = model.get("_has_text_box") ? sentenceForm() : null;
+  const ask = asker(model, { onBusy: (on) => sentence.busy(on) });
+  const sentence = model.get("_has_text_box") ? textForm({
+    label: "Your sentence", submit: "Show its attention", value: model.get("text"), ask,
+    blank: "Type a sentence first.", send: (text) => ask({ kind: "sentence", text }),
+  }) : null;
   const root = mount(el, sentence && sentence.element, controls,
     h("div", { class: "zoo-panels" }, overviewPanel, headPanel, barsPanel), live);
-
-  // ------------------------------------------------------------ the reader's own sentence
-  function sentenceForm() {
-    const input = h("input", { type: "text", autocomplete: "off", spellcheck: "false" });
-    input.value = model.get("text");
-    const submit = h("button", { type: "submit" }, "Show its attention");
-    const status = h("span", { class: "ae-status", role: "status" });
-    const error = h("div", { class: "zoo-error", role: "alert" });
-    let request = null, timer = 0;
-    const finish = (message) => {
-      request = null;
-      clearTimeout(timer);
-      submit.disabled = false;
-      form.removeAttribute("aria-busy");
-      status.textContent = "";
-      error.textContent = message;
-    };
-    const form = h("form", {
-      class: "ae-sentence",
-      onSubmit: (event) => {
-        event.preventDefault();
-        if (request) return;
-        if (!input.value.trim()) { finish("Type a sentence first."); return; }
-        request = Math.random().toString(36).slice(2);
-        error.textContent = "";
-        submit.disabled = true;
-        form.setAttribute("aria-busy", "true");
-        status.textContent = "Working…";
-        timer = setTimeout(() => {
-          status.textContent = "Still waiting: the kernel may be busy with another cell, or stopped.";
-        }, 10000);
-        model.send({ kind: "sentence", text: input.value, request });
-      },
-    },
-    h("label", { class: "zoo-field" }, h("span", {}, "Your sentence"), input), submit, status);
-    return {
-      element: h("div", { class: "ae-form" }, form, error),
-      answer(content) {
-        if (content.kind === "answer" && content.request === request) finish(content.error);
-      },
-      setText(text) { if (document.activeElement !== input) input.value = text; },
-      dispose() { clearTimeout(timer); },
-    };
-  }
 
   // ------------------------------------------------------------ state
   const layerName = (l) => (data.names.length ? data.names[l] : `Layer ${l}`);
@@ -532,8 +492,8 @@ function render({ model, el }) {
     "change:renormalise": option("renormalise", renormaliseBox),
     "change:scale_to_maximum": option("scale_to_maximum", scaleBox),
     "change:color_map": option("color_map", colorSelect),
-    "change:text": () => sentence && sentence.setText(model.get("text")),
-    "msg:custom": (content) => sentence && sentence.answer(content),
+    "change:text": () => sentence && sentence.set(model.get("text")),
+    "msg:custom": ask.hear,
   });
   load();
   const stopTheme = onThemeChange(drawEverything);
@@ -548,7 +508,7 @@ function render({ model, el }) {
     stopListening();
     stopTheme();
     stopResize();
-    if (sentence) sentence.dispose();
+    ask.dispose();
   };
 }
 

@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 import traitlets as t
 
-from zoo_lessons.lab.widgets.base import ZooWidget, figure_png
+from zoo_lessons.lab.widgets.base import AskingWidget, figure_png, plot_text
 
 Attend = Callable[[str], tuple]
 
@@ -18,7 +18,7 @@ _SPECIAL = ("as is", "hide specials", "hide first")
 _COLORS = {"cividis": "cividis", "viridis": "viridis", "greys": "Greys"}  # ours: matplotlib's
 
 
-class AttentionExplorer(ZooWidget):
+class AttentionExplorer(AskingWidget):
     """Look through the attention maps of a model, down to one weight.
 
     The overview shows every head. Click one, or use the arrow keys, to open it. In the open head,
@@ -98,7 +98,6 @@ class AttentionExplorer(ZooWidget):
             color_map=color_map,
             _has_text_box=on_text is not None,
         )
-        self.on_msg(self._receive)
 
     @property
     def weights(self) -> np.ndarray:
@@ -136,15 +135,8 @@ class AttentionExplorer(ZooWidget):
         self.update(*self._on_text(sentence))
         self.text = sentence
 
-    def _receive(self, _widget: Any, content: dict, _buffers: Any) -> None:
-        if content.get("kind") != "sentence":
-            return
-        answer = {"kind": "answer", "request": content.get("request"), "error": ""}
-        try:
-            self.show_text(str(content.get("text", "")))
-        except Exception as error:  # shown to the reader, who typed the sentence
-            answer["error"] = _one_sentence(error)
-        self.send(answer)
+    def _answer(self, content: dict) -> None:
+        self.show_text(str(content["text"]))
 
     @t.validate("layer", "head", "locked")
     def _in_range(self, proposal: dict) -> int:
@@ -206,8 +198,8 @@ class AttentionExplorer(ZooWidget):
         right.set_xlabel("key (looked at)")
         right.set_ylabel("query (looks)")
         size = float(np.clip(300 / max(queries, keys), 4, 9))
-        right.set_xticks(range(keys), _plain(self.tokens), rotation=90, fontsize=size)
-        right.set_yticks(range(queries), _plain(self.query_tokens), fontsize=size)
+        right.set_xticks(range(keys), list(map(plot_text, self.tokens)), rotation=90, fontsize=size)
+        right.set_yticks(range(queries), list(map(plot_text, self.query_tokens)), fontsize=size)
         if self.locked >= 0:
             right.add_patch(_frame((-0.5, self.locked - 0.5), keys, 1))
         for axes in (left, right):
@@ -223,11 +215,6 @@ def _frame(corner: tuple[float, float], width: float, height: float) -> Any:
     from matplotlib.patches import Rectangle
 
     return Rectangle(corner, width, height, fill=False, edgecolor="#d55e00", linewidth=2)
-
-
-def _plain(tokens: Sequence[str]) -> list[str]:
-    # matplotlib reads text between dollar signs as mathematics.
-    return [token.replace("$", r"\$") for token in tokens]
 
 
 def _mosaic(weights: np.ndarray) -> np.ndarray:
@@ -249,13 +236,6 @@ def _mosaic(weights: np.ndarray) -> np.ndarray:
     picture = np.full((layers, heads, _TILE, _TILE), np.nan, np.float32)
     picture[:, :, :side, :side] = tiles
     return picture.transpose(0, 2, 1, 3).reshape(layers * _TILE, heads * _TILE)
-
-
-def _one_sentence(error: Exception) -> str:
-    first = (str(error).strip().splitlines() or [""])[0]
-    if isinstance(error, ValueError) and first:
-        return first
-    return f"{type(error).__name__}: {first}" if first else type(error).__name__
 
 
 def attention_array(attention: Any) -> np.ndarray:

@@ -124,5 +124,50 @@ class ZooWidget(StaticFallback, anywidget.AnyWidget):
         super().__init_subclass__(**kwargs)
 
 
+class AskingWidget(ZooWidget):
+    """A widget whose reader asks Python something, such as to run a model on their own sentence.
+
+    The script sends `ask(content)` (common.js). A subclass answers in `_answer`, by changing
+    traits. What it raises is shown in the widget as one sentence, for the reader who asked.
+    """
+
+    def __init__(self, **traits: Any) -> None:
+        super().__init__(**traits)
+        self.on_msg(self._receive)
+
+    def _answer(self, content: dict) -> None:
+        """Do what the script asks: `content` is what it passed to `ask`."""
+        raise NotImplementedError(f"{type(self).__name__} must implement _answer()")
+
+    def _receive(self, _widget: Any, content: dict, _buffers: Any) -> None:
+        if "request" not in content:
+            return
+        answer = {"kind": "answer", "request": content["request"], "error": ""}
+        try:
+            self._answer(content)
+        except Exception as error:
+            answer["error"] = _one_sentence(error)
+        self.send(answer)
+
+
+def _one_sentence(error: Exception) -> str:
+    first = (str(error).strip().splitlines() or [""])[0]
+    if isinstance(error, ValueError) and first:
+        return first
+    return f"{type(error).__name__}: {first}" if first else type(error).__name__
+
+
+def plot_text(text: str) -> str:
+    """A learner's text as matplotlib can draw it: no mathematics, no letters its font lacks.
+
+    matplotlib reads text between dollar signs as mathematics, and warns of each missing letter.
+    """
+    from matplotlib.font_manager import findfont, get_font
+
+    has = get_font(findfont("DejaVu Sans")).get_char_index
+    known = (c if has(ord(c)) else c.encode("ascii", "backslashreplace").decode() for c in text)
+    return "".join(known).replace("$", r"\$")
+
+
 def _read(name: str) -> str:
     return (_FOLDER / name).read_text(encoding="utf-8")

@@ -367,6 +367,90 @@ function listen(model, handlers) {
   return () => { for (const [event, fn] of Object.entries(handlers)) model.off(event, fn); };
 }
 
+/** Questions to Python, one at a time; its side is AskingWidget in base.py.
+ *
+ *  `ask(content)` resolves to true when Python has done it (what changed is then in the traits, which
+ *  Jupyter delivers first), to false when it could not: the reason stands in `ask.error`.
+ *  `ask.status` and `ask.error` are elements for the page; `onBusy(busy)` hears when work begins and
+ *  ends. `ask.hear(content)` takes messages, `ask.fail(text)` shows an error of the script's own. */
+function asker(model, { onBusy = () => {} } = {}) {
+  const status = h("span", { class: "zoo-status", role: "status" });
+  const error = h("div", { class: "zoo-error", role: "alert" });
+  let request = null, settle = null, timer = 0;
+  const finish = (message) => {
+    clearTimeout(timer);
+    const done = settle;
+    request = settle = null;
+    status.textContent = "";
+    error.textContent = message;
+    onBusy(false);
+    if (done) done(message === "");
+  };
+  const ask = (content) => {
+    if (request) return Promise.resolve(false);
+    request = Math.random().toString(36).slice(2);
+    error.textContent = "";
+    status.textContent = "Working…";
+    onBusy(true);
+    timer = setTimeout(() => {
+      status.textContent = "Still waiting: the kernel may be busy with another cell, or stopped.";
+    }, 10000);
+    return new Promise((resolve) => {
+      settle = resolve;
+      model.send({ ...content, request });
+    });
+  };
+  Object.defineProperty(ask, "busy", { get: () => request !== null });
+  return Object.assign(ask, {
+    status,
+    error,
+    hear(content) { if (content.kind === "answer" && content.request === request) finish(content.error); },
+    fail(message) { if (!request) error.textContent = message; },
+    dispose() { clearTimeout(timer); },
+  });
+}
+
+/** A labelled text field with a button. Enter or the button runs `send(text)`, unless the field is
+ *  blank: then `blank` is said. `ask` is the widget's asker. Returns { element, input, set(text), busy(on) }. */
+function textForm({ label, submit, value = "", blank, ask, send }) {
+  const input = h("input", { type: "text", autocomplete: "off", spellcheck: "false" });
+  input.value = value;
+  const go = h("button", { type: "submit" }, submit);
+  const form = h("form", {
+    class: "zoo-form",
+    onSubmit: (event) => {
+      event.preventDefault();
+      if (ask.busy) return;
+      if (input.value.trim()) send(input.value);
+      else ask.fail(blank);
+    },
+  }, h("label", { class: "zoo-field" }, h("span", {}, label), input), go, ask.status);
+  return {
+    element: h("div", { class: "zoo-question" }, form, ask.error),
+    input,
+    set(text) { if (document.activeElement !== input) input.value = text; },
+    busy(on) {
+      go.disabled = on;
+      if (on) form.setAttribute("aria-busy", "true");
+      else form.removeAttribute("aria-busy");
+    },
+  };
+}
+
+// ---------------------------------------------------------------- random numbers
+
+/** Uniform numbers in [0, 1) from a seed, from the number with index `start` on: mulberry32, a 32-bit
+ *  counter that is hashed. JavaScript has no seeded generator; seeded.py gives the same numbers. */
+function uniforms(seed, start = 0) {
+  let state = (seed + Math.imul(start, 0x6d2b79f5)) | 0;
+  return () => {
+    state = (state + 0x6d2b79f5) | 0;
+    let t = Math.imul(state ^ (state >>> 15), state | 1);
+    t ^= t + Math.imul(t ^ (t >>> 7), t | 61);
+    return ((t ^ (t >>> 14)) >>> 0) / 4294967296;
+  };
+}
+
 // ---------------------------------------------------------------- line charts
 
 /** A line chart that fills its panel's width. `draw(spec)` paints and remembers the spec, so that

@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 import traitlets as t
 
-from zoo_lessons.lab.widgets.base import ZooWidget, figure_png
+from zoo_lessons.lab.widgets.base import ZooWidget, figure_png, plot_text
 
 # The rules the script draws, for the static picture. query and key are index grids that
 # broadcast to (length, length). A browser test compares the two.
@@ -166,7 +166,7 @@ class MaskExplorer(ZooWidget):
         left.set_xlabel("key")
         left.set_ylabel("query")
         if len(self.tokens) == keys == queries:
-            labels = [token.replace("$", r"\$") for token in self.tokens]
+            labels = list(map(plot_text, self.tokens))
             left.set_xticks(range(keys), labels, rotation=90, fontsize=8)
             left.set_yticks(range(queries), labels, fontsize=8)
         right.barh(range(queries), mask.sum(1), color="#0072b2")

@@ -1,15 +1,9 @@
 // Softmax playground: slide d_k, watch the softmax saturate and its gradient die.
 
-/** Standard normal numbers from a seed: mulberry32, then Box-Muller in pairs.
- *  softmax_playground.py has the same generator, so the static picture shows the same numbers. */
+/** Standard normal numbers from a seed, by Box and Muller's transform, in pairs.
+ *  softmax_playground.py does the same, so the static picture shows the same numbers. */
 function standardNormals(seed, count) {
-  let state = seed | 0;
-  const uniform = () => {
-    state = (state + 0x6d2b79f5) | 0;
-    let t = Math.imul(state ^ (state >>> 15), state | 1);
-    t ^= t + Math.imul(t ^ (t >>> 7), t | 61);
-    return ((t ^ (t >>> 14)) >>> 0) / 4294967296;
-  };
+  const uniform = uniforms(seed);
   const out = new Float64Array(count);
   for (let i = 0; i < count; i += 2) {
     const radius = Math.sqrt(-2 * Math.log(1 - uniform())); // 1 - u is never 0

@@ -7,6 +7,7 @@ import traitlets
 from matplotlib.figure import Figure
 
 from zoo_lessons.lab.widgets.base import ZooWidget, figure_png
+from zoo_lessons.lab.widgets.seeded import uniforms
 
 D_K_VALUES = (1, 2, 3, 4, 6, 8, 12, 16, 24, 32, 48, 64, 96, 128, 192, 256, 384, 512)
 NUM_KEYS = 8
@@ -15,18 +16,12 @@ NUM_KEYS = 8
 def standard_normals(seed: int, count: int) -> np.ndarray:
     """`count` standard normal numbers, the same ones that the widget's script draws.
 
-    JavaScript has no seeded generator, so both sides use mulberry32 (a 32-bit counter that is
-    hashed) and the Box-Muller transform.
+    Box and Muller's transform turns the uniform numbers of `seeded.uniforms` into normal ones.
 
     Returns:
         float64 (count,).
     """
-    pairs = (count + 1) // 2
-    step = np.arange(1, 2 * pairs + 1, dtype=np.uint64)
-    state = ((seed + step * 0x6D2B79F5) & 0xFFFFFFFF).astype(np.uint32)
-    mixed = (state ^ (state >> 15)) * (state | 1)
-    mixed ^= mixed + (mixed ^ (mixed >> 7)) * (mixed | 61)
-    uniform = (mixed ^ (mixed >> 14)) / 2**32
+    uniform = uniforms(seed, 2 * ((count + 1) // 2))
     radius = np.sqrt(-2 * np.log(1 - uniform[0::2]))
     angle = 2 * np.pi * uniform[1::2]
     return np.stack([radius * np.cos(angle), radius * np.sin(angle)], 1).ravel()[:count]
