@@ -169,8 +169,8 @@ class GPT(nn.Module):
             cache: keys and values of the tokens so far; this call adds its own.
 
         Raises:
-            ValueError: more positions than `max_length`, ids outside the vocabulary, or a cache of
-                another model or batch.
+            ValueError: more positions than `max_length`, ids outside the vocabulary, a mask of
+                another length, or a cache of another model or batch.
         """
         c, new = self.config, input_ids.shape[-1]
         require_ids("input_ids", input_ids, c.vocab_size)
@@ -187,6 +187,11 @@ class GPT(nn.Module):
 
         mask = causal_mask(new, past + new, device=input_ids.device)  # (new, past + new)
         if attention_mask is not None:
+            if attention_mask.shape[-1] != past + new:
+                raise ValueError(
+                    f"attention_mask covers {attention_mask.shape[-1]} tokens, expected "
+                    f"{past + new}: {past} cached and {new} new"
+                )
             mask = mask & padding_mask(attention_mask)  # (batch, 1, new, past + new)
         x = self.dropout(self.positions(self.embedding(input_ids), position_ids))
         for i, layer in enumerate(self.layers):
