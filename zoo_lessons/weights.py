@@ -38,6 +38,7 @@ SUPPORTED = {
     "GPT2LMHeadModel": ("zoo_lessons.models.gpt", "GPT", "GPTConfig"),
     "MarianMTModel": ("zoo_lessons.models.transformer", "Transformer", "TransformerConfig"),
     "ViTForImageClassification": ("zoo_lessons.models.vit", "ViT", "ViTConfig"),
+    "ViTMAEForPreTraining": ("zoo_lessons.models.mae", "MAE", "MAEConfig"),
 }
 
 # torch.nn's Transformer stacks and MultiheadAttention -> ours

@@ -10,12 +10,12 @@ from zoo_lessons.models.bert import (
     BertModel,
 )
 from zoo_lessons.models.gpt import GPT, GPTConfig
+from zoo_lessons.models.mae import MAE, MAEConfig
 from zoo_lessons.models.tagger import Tagger, TaggerConfig
 from zoo_lessons.models.transformer import Transformer, TransformerConfig
 from zoo_lessons.models.vit import ViT, ViTConfig
 
 __all__ = [
-    "GPT",
     "BertConfig",
     "BertForMaskedLM",
     "BertForPreTraining",
@@ -23,7 +23,10 @@ __all__ = [
     "BertForSequenceClassification",
     "BertForTokenClassification",
     "BertModel",
+    "GPT",
     "GPTConfig",
+    "MAE",
+    "MAEConfig",
     "Tagger",
     "TaggerConfig",
     "Transformer",
