@@ -7,6 +7,8 @@ from typing import Any
 
 # class or function -> module in this package
 _EXPORTS = {
+    "Answer": "ask_box",
+    "AskBox": "ask_box",
     "AttentionExplorer": "attention_explorer",
     "MaskExplorer": "mask_explorer",
     "PositionExplorer": "position_explorer",
