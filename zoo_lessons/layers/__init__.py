@@ -17,6 +17,7 @@ from zoo_lessons.layers.patches import (
     interpolate_positions,
     patches_to_image,
 )
+from zoo_lessons.layers.crf import CRF
 from zoo_lessons.layers.positions import (
     LearnedPositions,
     RelativePositionBias,
@@ -27,6 +28,7 @@ from zoo_lessons.layers.positions import (
 )
 
 __all__ = [
+    "CRF",
     "DecoderBlock",
     "DotProductAttention",
     "EncoderBlock",
