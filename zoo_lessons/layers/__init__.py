@@ -11,13 +11,13 @@ from zoo_lessons.layers.attention import (
 )
 from zoo_lessons.layers.blocks import DecoderBlock, EncoderBlock, FeedForward
 from zoo_lessons.layers.cache import KeyValueCache, LayerCache
+from zoo_lessons.layers.crf import CRF
 from zoo_lessons.layers.patches import (
     PatchEmbedding,
     image_to_patches,
     interpolate_positions,
     patches_to_image,
 )
-from zoo_lessons.layers.crf import CRF
 from zoo_lessons.layers.positions import (
     LearnedPositions,
     RelativePositionBias,
