@@ -37,6 +37,7 @@ SUPPORTED = {
     },
     "GPT2LMHeadModel": ("zoo_lessons.models.gpt", "GPT", "GPTConfig"),
     "MarianMTModel": ("zoo_lessons.models.transformer", "Transformer", "TransformerConfig"),
+    "SwinForImageClassification": ("zoo_lessons.models.swin", "Swin", "SwinConfig"),
     "ViTForImageClassification": ("zoo_lessons.models.vit", "ViT", "ViTConfig"),
     "ViTMAEForPreTraining": ("zoo_lessons.models.mae", "MAE", "MAEConfig"),
 }

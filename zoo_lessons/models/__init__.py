@@ -11,6 +11,7 @@ from zoo_lessons.models.bert import (
 )
 from zoo_lessons.models.gpt import GPT, GPTConfig
 from zoo_lessons.models.mae import MAE, MAEConfig
+from zoo_lessons.models.swin import Swin, SwinConfig
 from zoo_lessons.models.tagger import Tagger, TaggerConfig
 from zoo_lessons.models.transformer import Transformer, TransformerConfig
 from zoo_lessons.models.vit import ViT, ViTConfig
@@ -27,6 +28,8 @@ __all__ = [
     "GPTConfig",
     "MAE",
     "MAEConfig",
+    "Swin",
+    "SwinConfig",
     "Tagger",
     "TaggerConfig",
     "Transformer",
