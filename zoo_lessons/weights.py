@@ -35,6 +35,7 @@ SUPPORTED = {
             "BertForQuestionAnswering",
         )
     },
+    "CvtForImageClassification": ("zoo_lessons.models.cvt", "CvT", "CvTConfig"),
     "GPT2LMHeadModel": ("zoo_lessons.models.gpt", "GPT", "GPTConfig"),
     "MarianMTModel": ("zoo_lessons.models.transformer", "Transformer", "TransformerConfig"),
     "SwinForImageClassification": ("zoo_lessons.models.swin", "Swin", "SwinConfig"),

@@ -1,33 +1,14 @@
-"""What makes a parity test honest: random weights everywhere, inputs that matter, tight bounds.
-
-Fresh models hide mistakes: biases and gates start at zero, norms at one. So every parameter and
-statistic is drawn anew before two models are compared.
-"""
+"""What makes a parity test honest: random weights everywhere, inputs that matter, tight bounds."""
 
 from __future__ import annotations
 
 from collections.abc import Callable
 
-import torch
-from torch import Tensor, nn
+from torch import Tensor
 
+from zoo_lessons.parity import randomise, relative_difference
 
-def randomise(model: nn.Module, seed: int = 0) -> nn.Module:
-    """Fill every parameter with random values: norm weights near 1, all others near 0."""
-    generator = torch.Generator().manual_seed(seed)
-    norms = {id(m.weight) for m in model.modules() if isinstance(m, nn.LayerNorm)}
-    with torch.no_grad():
-        for parameter in model.parameters():
-            noise = torch.randn(parameter.shape, generator=generator, dtype=torch.float64)
-            centre = 1.0 if id(parameter) in norms else 0.0
-            parameter.copy_(centre + 0.2 * noise)
-    return model.eval()
-
-
-def relative_difference(ours: Tensor, theirs: Tensor) -> float:
-    """max|ours - theirs| / max|theirs|."""
-    assert ours.shape == theirs.shape, f"{tuple(ours.shape)} != {tuple(theirs.shape)}"
-    return ((ours - theirs).abs().max() / theirs.abs().max()).item()
+__all__ = ["assert_inputs_matter", "assert_same", "randomise", "relative_difference"]
 
 
 def assert_same(ours: object, theirs: object, fields: list[str], bound: float, rows=...) -> None:

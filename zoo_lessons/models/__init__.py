@@ -9,6 +9,7 @@ from zoo_lessons.models.bert import (
     BertForTokenClassification,
     BertModel,
 )
+from zoo_lessons.models.cvt import CvT, CvTConfig
 from zoo_lessons.models.gpt import GPT, GPTConfig
 from zoo_lessons.models.mae import MAE, MAEConfig
 from zoo_lessons.models.swin import Swin, SwinConfig
@@ -24,6 +25,8 @@ __all__ = [
     "BertForSequenceClassification",
     "BertForTokenClassification",
     "BertModel",
+    "CvT",
+    "CvTConfig",
     "GPT",
     "GPTConfig",
     "MAE",
