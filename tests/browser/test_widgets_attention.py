@@ -288,7 +288,7 @@ def test_waiting_for_python_shows(browser):
         submit = shown.page.get_by_role("button", name="Show its attention")
         submit.click()
         assert submit.is_disabled()
-        assert "Working" in shown.root.inner_text()
+        shown.root.get_by_text("Working").wait_for()
         shown.page.evaluate("model.emit('msg:custom', {kind: 'answer', request: 'other'}, [])")
         assert submit.is_disabled()
         shown.page.evaluate(

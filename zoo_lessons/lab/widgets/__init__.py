@@ -13,6 +13,7 @@ _EXPORTS = {
     "MaskExplorer": "mask_explorer",
     "PositionExplorer": "position_explorer",
     "RoPERotor": "rope_rotor",
+    "SamplingExplorer": "sampling_explorer",
     "ScheduleExplorer": "schedule_explorer",
     "SoftmaxPlayground": "softmax_playground",
     "ZooMap": "zoo_map",

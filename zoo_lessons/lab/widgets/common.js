@@ -376,37 +376,47 @@ function listen(model, handlers) {
 function asker(model, { onBusy = () => {} } = {}) {
   const status = h("span", { class: "zoo-status", role: "status" });
   const error = h("div", { class: "zoo-error", role: "alert" });
-  let request = null, settle = null, timer = 0;
-  const finish = (message) => {
-    clearTimeout(timer);
-    const done = settle;
-    request = settle = null;
-    status.textContent = "";
-    error.textContent = message;
+  let request = null, settle = null, timers = [];
+  const say = (delay, text, then = () => {}) =>
+    timers.push(setTimeout(() => { status.textContent = text; then(); }, delay));
+  const release = (done) => {
+    const resolve = settle;
+    settle = null;
     onBusy(false);
-    if (done) done(message === "");
+    if (resolve) resolve(done);
+  };
+  const quiet = () => {
+    timers.forEach(clearTimeout);
+    timers = [];
+    status.textContent = "";
   };
   const ask = (content) => {
-    if (request) return Promise.resolve(false);
+    if (settle) return Promise.resolve(false);
+    quiet();
     request = Math.random().toString(36).slice(2);
     error.textContent = "";
-    status.textContent = "Working…";
     onBusy(true);
-    timer = setTimeout(() => {
-      status.textContent = "Still waiting: the kernel may be busy with another cell, or stopped.";
-    }, 10000);
+    say(250, "Working…");
+    // Then the reader may ask again: a stopped kernel must not lock the widget.
+    say(10000, "No answer yet: the kernel may be busy with another cell, or stopped.", () => release(false));
     return new Promise((resolve) => {
       settle = resolve;
       model.send({ ...content, request });
     });
   };
-  Object.defineProperty(ask, "busy", { get: () => request !== null });
+  Object.defineProperty(ask, "busy", { get: () => settle !== null });
   return Object.assign(ask, {
     status,
     error,
-    hear(content) { if (content.kind === "answer" && content.request === request) finish(content.error); },
-    fail(message) { if (!request) error.textContent = message; },
-    dispose() { clearTimeout(timer); },
+    hear(content) {
+      if (content.kind !== "answer" || content.request !== request) return;
+      request = null;
+      quiet();
+      error.textContent = content.error;
+      release(content.error === "");
+    },
+    fail(message) { if (!settle) error.textContent = message; },
+    dispose: quiet,
   });
 }
 
