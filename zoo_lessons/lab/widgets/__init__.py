@@ -11,6 +11,7 @@ _EXPORTS = {
     "AskBox": "ask_box",
     "AttentionExplorer": "attention_explorer",
     "MaskExplorer": "mask_explorer",
+    "MaskingExplorer": "masking_explorer",
     "PositionExplorer": "position_explorer",
     "RoPERotor": "rope_rotor",
     "SamplingExplorer": "sampling_explorer",
