@@ -14,7 +14,7 @@ from zoo_lessons.generation import beam_search, generate, keep_top_k, keep_top_p
 from zoo_lessons.models import GPT, GPTConfig
 from zoo_lessons.weights import from_transformers
 
-VOCAB, EOS = 23, 5
+VOCAB, EOS, FREQUENT = 23, 5, 1  # this model says 1 often: beams end early and late
 
 
 @pytest.fixture(scope="module")
@@ -105,7 +105,7 @@ def test_next_token_shapes_and_generator():
 
 
 @pytest.mark.parametrize("use_cache", [True, False])
-@pytest.mark.parametrize("eos", [None, EOS, 17])
+@pytest.mark.parametrize("eos", [None, EOS, FREQUENT])
 def test_greedy_as_in_transformers(ours, theirs, prompts, eos, use_cache):
     ids, mask = prompts
     expected = theirs.generate(
@@ -150,7 +150,7 @@ def test_padding_on_the_left_changes_nothing(ours, prompts, use_cache):
         assert torch.equal(together[row, 6:], alone[0, -8:])
 
 
-@pytest.mark.parametrize("eos", [None, EOS, 17])
+@pytest.mark.parametrize("eos", [None, EOS, FREQUENT])
 @pytest.mark.parametrize("length_penalty", [-1.0, 0.0, 1.0, 2.0])
 @pytest.mark.parametrize("num_beams", [2, 5, 11])
 def test_beam_search_as_in_transformers(ours, theirs, prompts, num_beams, length_penalty, eos):
@@ -172,7 +172,7 @@ def test_beam_search_as_in_transformers(ours, theirs, prompts, num_beams, length
         torch.testing.assert_close(scores, expected.sequences_scores)
 
 
-@pytest.mark.parametrize("eos", [None, EOS, 17])
+@pytest.mark.parametrize("eos", [None, EOS, FREQUENT])
 def test_one_beam_is_greedy(ours, prompts, eos):
     for ids in prompts[0][:4, None]:
         (beam,) = beam_search(ours, ids, num_beams=1, max_new_tokens=12, eos_token_id=eos)
