@@ -146,7 +146,8 @@ def pretrained_folder(name_or_path: str | Path) -> Path:
         raise FileNotFoundError(
             f"{name_or_path!r} is neither a folder nor in the local cache, and the Hugging Face "
             f"hub could not provide it ({type(error).__name__}). Without a network, use "
-            "load_pretrained('minilm') or a folder with config.json and model.safetensors"
+            "load_pretrained('minilm') or a folder with config.json and model.safetensors that "
+            "was copied from where there is one"
         ) from error
 
 
