@@ -38,6 +38,11 @@ SUPPORTED = {
     "CvtForImageClassification": ("zoo_lessons.models.cvt", "CvT", "CvTConfig"),
     "GPT2LMHeadModel": ("zoo_lessons.models.gpt", "GPT", "GPTConfig"),
     "MarianMTModel": ("zoo_lessons.models.transformer", "Transformer", "TransformerConfig"),
+    "MobileViTForImageClassification": (
+        "zoo_lessons.models.mobilevit",
+        "MobileViT",
+        "MobileViTConfig",
+    ),
     "SwinForImageClassification": ("zoo_lessons.models.swin", "Swin", "SwinConfig"),
     "ViTForImageClassification": ("zoo_lessons.models.vit", "ViT", "ViTConfig"),
     "ViTMAEForPreTraining": ("zoo_lessons.models.mae", "MAE", "MAEConfig"),

@@ -12,6 +12,7 @@ from zoo_lessons.models.bert import (
 from zoo_lessons.models.cvt import CvT, CvTConfig
 from zoo_lessons.models.gpt import GPT, GPTConfig
 from zoo_lessons.models.mae import MAE, MAEConfig
+from zoo_lessons.models.mobilevit import MobileViT, MobileViTConfig
 from zoo_lessons.models.swin import Swin, SwinConfig
 from zoo_lessons.models.tagger import Tagger, TaggerConfig
 from zoo_lessons.models.transformer import Transformer, TransformerConfig
@@ -31,6 +32,8 @@ __all__ = [
     "GPTConfig",
     "MAE",
     "MAEConfig",
+    "MobileViT",
+    "MobileViTConfig",
     "Swin",
     "SwinConfig",
     "Tagger",

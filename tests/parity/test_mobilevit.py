@@ -1,0 +1,128 @@
+"""Our MobileViT against transformers.MobileViTForImageClassification."""
+
+import copy
+
+import pytest
+import torch
+import transformers
+
+from tests.parity.honest import assert_inputs_matter, assert_same, randomise, relative_difference
+from zoo_lessons.layers import record_attention
+from zoo_lessons.models.mobilevit import MobileViT, MobileViTConfig, fold, unfold
+from zoo_lessons.weights import from_transformers, load_pretrained
+
+CONFIG = transformers.MobileViTConfig(
+    num_channels=2,
+    patch_size=3,
+    hidden_sizes=[12, 15, 18],
+    neck_hidden_sizes=[4, 6, 8, 10, 12, 14, 20],
+    num_attention_heads=3,
+    mlp_ratio=1.5,
+    expand_ratio=3.0,
+    hidden_act="relu",
+    conv_kernel_size=5,
+    hidden_dropout_prob=0.2,
+    attention_probs_dropout_prob=0.1,
+    classifier_dropout_prob=0.3,
+    layer_norm_eps=1e-4,
+    num_labels=7,
+)
+
+
+def reference(dtype=torch.float64):
+    model = transformers.MobileViTForImageClassification(copy.deepcopy(CONFIG))
+    return randomise(model, scale=0.5).to(dtype)
+
+
+def images(dtype=torch.float64, height=96, width=96):
+    generator = torch.Generator().manual_seed(1)
+    return torch.randn(2, 2, height, width, generator=generator, dtype=torch.float64).to(dtype)
+
+
+@pytest.mark.parametrize("size", [(96, 96), (70, 110)])  # patches divide the grids, or do not
+@pytest.mark.parametrize(("dtype", "bound"), [(torch.float64, 1e-9), (torch.float32, 1e-5)])
+def test_same_output(dtype, bound, size):
+    theirs = reference(dtype)
+    ours, pixel_values = from_transformers(theirs), images(dtype, *size)
+    with torch.no_grad():
+        a, b, c = ours(pixel_values), theirs(pixel_values), theirs.mobilevit(pixel_values)
+    assert_same(a, b, ["logits"], bound)
+    assert_same(a, c, ["last_hidden_state", "pooler_output"], bound)
+
+
+def test_inputs_matter():
+    ours, pixel_values = from_transformers(reference()), images()
+    with torch.no_grad():
+        assert_inputs_matter(
+            lambda pixel_values: ours(pixel_values).logits,
+            {"pixel_values": pixel_values},
+            {"pixel_values": pixel_values.flip(-1)},
+        )
+
+
+@pytest.mark.parametrize("training", [False, True])
+def test_same_gradient(training):
+    """In training BatchNorm uses the batch's own mean and variance."""
+    theirs = reference()
+    ours, pixel_values = from_transformers(theirs), images()
+    for model in (ours, theirs):
+        for module in model.modules():
+            if isinstance(module, torch.nn.BatchNorm2d):
+                module.train(training)
+        model(pixel_values).logits.square().sum().backward()
+    stage, their_stage = ours.stages[2], theirs.mobilevit.encoder.layer[2]
+    for a, b in [
+        (ours.stem.convolution.weight, theirs.mobilevit.conv_stem.convolution.weight),
+        (stage.fusion.convolution.weight, their_stage.fusion.convolution.weight),
+        (stage.blocks[0].attention.out.weight,
+         their_stage.transformer.layer[0].attention.output.dense.weight),
+    ]:  # fmt: skip
+        assert relative_difference(a.grad, b.grad) <= 1e-9
+
+
+def test_names_in_files(tmp_path):
+    theirs, pixel_values = reference(torch.float32), images(torch.float32)
+    theirs.save_pretrained(tmp_path)
+    with torch.no_grad():
+        a, b = load_pretrained(tmp_path)(pixel_values), theirs(pixel_values)
+    assert_same(a, b, ["logits"], 1e-5)
+
+
+def test_unfold_gathers_the_same_place_of_every_patch():
+    x = torch.arange(2 * 5 * 4 * 6).reshape(2, 5, 4, 6)
+    sequences = unfold(x, 2)
+    assert sequences.shape == (2 * 4, 6, 5)
+    assert torch.equal(sequences[1], x[0, :, 0::2, 1::2].flatten(1).T)  # top right of each patch
+    assert torch.equal(fold(sequences, 2, 4, 6), x)
+
+
+def test_attention_can_be_recorded():
+    ours = from_transformers(reference())
+    with torch.no_grad(), record_attention(ours) as maps:
+        ours(images())
+    assert len(maps) == 2 + 4 + 3
+    # 96 pixels -> 12 places a side -> 4 patches a side; 9 sequences an image, one per place
+    assert maps[0].weights.shape == (2 * 9, 3, 16, 16)
+
+
+@pytest.mark.parametrize(("option", "value"), [("qkv_bias", False), ("output_stride", 16)])
+def test_refused_configs(option, value):
+    config = copy.deepcopy(CONFIG)
+    setattr(config, option, value)
+    with pytest.raises(ValueError, match=f"unsupported MobileViT config: {option}={value}"):
+        MobileViTConfig.from_hf(config)
+
+
+def test_what_does_not_fit():
+    ours = from_transformers(reference())
+    with pytest.raises(ValueError, match=r"expected \(batch, 2, height, width\)"):
+        ours(torch.zeros(1, 3, 64, 64, dtype=torch.float64))
+
+
+@pytest.mark.parametrize(
+    ("config", "millions"), [(MobileViTConfig.small(), 5.6), (MobileViTConfig.extra_small(), 2.3)]
+)
+def test_published_sizes(config, millions):
+    with torch.device("meta"):
+        count = sum(p.numel() for p in MobileViT(config).parameters())
+    assert round(count / 1e6, 1) == millions
