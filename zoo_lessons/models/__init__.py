@@ -14,6 +14,7 @@ from zoo_lessons.models.gpt import GPT, GPTConfig
 from zoo_lessons.models.mae import MAE, MAEConfig
 from zoo_lessons.models.mobilevit import MobileViT, MobileViTConfig
 from zoo_lessons.models.swin import Swin, SwinConfig
+from zoo_lessons.models.t2t_vit import T2TViT, T2TViTConfig
 from zoo_lessons.models.tagger import Tagger, TaggerConfig
 from zoo_lessons.models.transformer import Transformer, TransformerConfig
 from zoo_lessons.models.vit import ViT, ViTConfig
@@ -36,6 +37,8 @@ __all__ = [
     "MobileViTConfig",
     "Swin",
     "SwinConfig",
+    "T2TViT",
+    "T2TViTConfig",
     "Tagger",
     "TaggerConfig",
     "Transformer",
