@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     from zoo_lessons.lab.exercises import check
     from zoo_lessons.lab.plots import heatmap, heatmaps, lines, show_figure, training_curves
     from zoo_lessons.lab.source import show_source
-    from zoo_lessons.lab.tables import glossary, notation, routes
+    from zoo_lessons.lab.tables import glossary, model_table, notation, routes
 
 # name -> module; imported when first used, because PyTorch and matplotlib take a second each
 _LAZY = {
@@ -31,6 +31,7 @@ _LAZY = {
     "heatmap": "plots",
     "heatmaps": "plots",
     "lines": "plots",
+    "model_table": "tables",
     "notation": "tables",
     "routes": "tables",
     "show_figure": "plots",
@@ -46,6 +47,7 @@ __all__ = [
     "heatmap",
     "heatmaps",
     "lines",
+    "model_table",
     "notation",
     "quiz",
     "routes",

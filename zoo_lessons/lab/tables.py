@@ -1,8 +1,9 @@
-"""The curriculum's tables as Markdown that a notebook renders: routes, notation, glossary."""
+"""Tables as Markdown that a notebook renders: routes, notation, glossary, and the zoo measured."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from typing import Any
 
 from IPython.display import Markdown
 
@@ -34,6 +35,67 @@ def glossary() -> Markdown:
         for term, entry in sorted(GLOSSARY.items(), key=lambda item: item[0].lower())
     ]
     return _table(("Term", "Meaning", "Lesson"), rows)
+
+
+def model_table(record: Mapping[str, Any], models: Sequence[str] | None = None) -> Markdown:
+    """Our models beside those of `transformers`, as measured.
+
+    Args:
+        record: what `load_record("model_table")` gives.
+        models: the rows to show, by the beginning of the model's name, such as "GPT-2" or "BERT";
+            None shows all.
+
+    Raises:
+        ValueError: no row begins with one of `models`.
+    """
+    figures, machine = record["figures"], record["machine"]
+    rows = figures["rows"]
+    names = [row["model"] for row in rows]
+    for begin in models or ():
+        if not any(name.startswith(begin) for name in names):
+            raise ValueError(f"no model begins with {begin!r}; there are: {', '.join(names)}")
+    if models is not None:
+        rows = [row for row in rows if row["model"].startswith(tuple(models))]
+    head = (
+        "Model",
+        "In `transformers`",
+        "Difference, float64",
+        "Difference, float32",
+        "Lines of code, ours + shared layers / theirs",
+        "Parameters, counted (published)",
+        "Time, ours / theirs (95 %)",
+    )
+    note = (
+        "Difference: the largest, relative to the largest output, with random weights. Time: one "
+        f"forward pass over {figures['batch']} texts of {figures['length']} tokens at the "
+        f"published size; {machine['device']}, {machine['threads']} threads, "
+        f"torch {machine['torch']}, transformers {figures['transformers']}, {record['date']}."
+    )
+    return Markdown(f"{_table(head, [_model_row(row) for row in rows]).data}\n\n{note}")
+
+
+def _model_row(row: Mapping[str, Any]) -> list[str]:
+    difference, lines, time = row["difference"], row["lines"], row["time"]
+    low, high = time["interval"]
+    return [
+        f"**{row['model']}**",
+        f"`{row['theirs']}`",
+        _power(difference["float64"]),
+        _power(difference["float32"]),
+        f"{lines['ours']} + {lines['layers']} / {lines['theirs']}",
+        f"{_count(row['parameters'])} ({row['parameters']['published']})",
+        f"{time['ratio']:.2f} ({low:.2f} to {high:.2f})",
+    ]
+
+
+def _power(value: float) -> str:
+    return f"{value:.0e}" if value else "0"
+
+
+def _count(parameters: Mapping[str, Any]) -> str:
+    """Ours; theirs too, should they differ."""
+    ours, theirs = parameters["ours"], parameters["theirs"]
+    return f"{ours:,}" if ours == theirs else f"{ours:,}; theirs {theirs:,}"
 
 
 def _table(head: Sequence[str], rows: Sequence[Sequence[str]]) -> Markdown:

@@ -1,0 +1,42 @@
+"""The measured table of models, from plain data."""
+
+import copy
+
+import pytest
+
+from zoo_lessons.lab.tables import model_table
+
+ROW = {
+    "model": "GPT-2 (small)",
+    "ours": "GPT",
+    "theirs": "GPT2LMHeadModel",
+    "difference": {"float64": 7.7e-16, "float32": 0.0},
+    "lines": {"file": "gpt.py", "ours": 141, "layers": 567, "theirs": 757},
+    "parameters": {"ours": 124439808, "theirs": 124439808, "published": "117 M", "source": "paper"},
+    "time": {"ratio": 0.951, "interval": [0.91, 1.0], "verdict": "no clear difference"},
+}
+OTHER = {**copy.deepcopy(ROW), "model": "BERT-Base"}
+OTHER["parameters"]["theirs"] = 5
+RECORD = {
+    "date": "2026-01-02",
+    "machine": {"device": "a processor", "threads": 2, "torch": "2.0"},
+    "figures": {"transformers": "5.0", "batch": 2, "length": 32, "rows": [ROW, OTHER]},
+}
+
+
+def test_a_row_says_what_was_measured():
+    head, rule, gpt, bert, empty, note = model_table(RECORD).data.splitlines()
+    assert len(head.split("|")) == len(rule.split("|")) == len(gpt.split("|")) == 9
+    assert gpt == (
+        "| **GPT-2 (small)** | `GPT2LMHeadModel` | 8e-16 | 0 | 141 + 567 / 757 | "
+        "124,439,808 (117 M) | 0.95 (0.91 to 1.00) |"
+    )
+    assert "124,439,808; theirs 5 (117 M)" in bert
+    assert empty == "" and "2 texts of 32 tokens" in note and "2026-01-02" in note
+
+
+def test_rows_are_chosen_by_the_beginning_of_their_name():
+    assert "GPT-2" not in model_table(RECORD, ["BERT"]).data
+    assert len(model_table(RECORD, ["BERT", "GPT-2"]).data.splitlines()) == 6
+    with pytest.raises(ValueError, match=r"no model begins with 'ViT'; there are: GPT-2 \(small"):
+        model_table(RECORD, ["ViT"])
