@@ -16,7 +16,7 @@ from PIL import Image
 
 from zoo_lessons.lab import widgets
 from zoo_lessons.lab.widgets import base
-from zoo_lessons.lab.widgets.base import ZooWidget, figure_png, png_bytes
+from zoo_lessons.lab.widgets.base import AskingWidget, ZooWidget, figure_png, plot_text, png_bytes
 
 FOLDER = Path(base.__file__).parent
 
@@ -80,6 +80,43 @@ def test_a_lesson_style_does_not_change_the_picture():
     plain = Line()._repr_mimebundle_()[0]["image/png"]
     with matplotlib.rc_context({"lines.linewidth": 9, "font.size": 20}):
         assert Line()._repr_mimebundle_()[0]["image/png"] == plain
+
+
+@pytest.mark.parametrize(
+    ("text", "expected"),
+    [("$5$ ␣é", r"\$5\$ ␣é"), ("\u4e2d \U0001f600", r"\u4e2d 😀")],
+)
+def test_plot_text_is_what_matplotlib_can_draw(text, expected, recwarn):
+    assert plot_text(text) == expected
+    fig = Figure(figsize=(3, 1))
+    fig.text(0, 0.5, plot_text(text))
+    figure_png(fig)
+    assert [str(warning.message) for warning in recwarn] == []
+
+
+class Doubler(AskingWidget):
+    """Doubles a number that its script sends."""
+
+    _script = "mask_explorer.js"
+    result = traitlets.Int(0)
+
+    def _answer(self, content: dict) -> None:
+        self.result = 2 * content["number"]
+
+
+def test_questions_are_answered_and_errors_become_one_sentence():
+    widget, sent = Doubler(), []
+    widget.send = sent.append
+    for number in (4, "x", None):
+        widget._handle_custom_msg({"kind": "any", "number": number, "request": "r"}, [])
+    widget._handle_custom_msg({"kind": "no question"}, [])
+    assert widget.result == 8
+    assert [answer["error"] for answer in sent] == [
+        "",
+        "TraitError: The 'result' trait of a Doubler instance expected an int, not the str 'xx'.",
+        "TypeError: unsupported operand type(s) for *: 'int' and 'NoneType'",
+    ]
+    assert {answer["request"] for answer in sent} == {"r"}
 
 
 def test_color_maps_are_matplotlibs():

@@ -10,6 +10,7 @@ import torch
 import traitlets
 
 from zoo_lessons.lab.widgets import SoftmaxPlayground
+from zoo_lessons.lab.widgets.seeded import uniforms
 from zoo_lessons.lab.widgets.softmax_playground import (
     D_K_VALUES,
     softmax_statistics,
@@ -17,19 +18,9 @@ from zoo_lessons.lab.widgets.softmax_playground import (
 )
 
 
-def mulberry32(seed: int):
-    """The generator as published, one number at a time, with plain integers."""
-    mask = 0xFFFFFFFF
-    while True:
-        seed = (seed + 0x6D2B79F5) & mask
-        t = ((seed ^ (seed >> 15)) * (seed | 1)) & mask
-        t ^= (t + (((t ^ (t >> 7)) * (t | 61)) & mask)) & mask
-        yield ((t ^ (t >> 14)) & mask) / 2**32
-
-
 @pytest.mark.parametrize("seed", [0, 1, 20])
-def test_normals_are_box_muller_of_mulberry32(seed):
-    uniform = mulberry32(seed)
+def test_normals_are_box_muller_of_the_shared_numbers(seed):
+    uniform = iter(uniforms(seed, 8).tolist())
     expected = []
     for _ in range(4):
         radius, angle = math.sqrt(-2 * math.log(1 - next(uniform))), 2 * math.pi * next(uniform)

@@ -64,15 +64,16 @@ function render({ model, el }) {
   const root = mount(el, form,
     h("div", { class: "zoo-controls" }, rate, always, h("div", { class: "zoo-group mk-actions" }, again, many)),
     title,
-    h("div", { class: "mk-table" },
+    h("div", { class: "mk-box" }, h("div", { class: "mk-table" },
       h("div", { class: "mk-captions", "aria-hidden": "true" },
         ...["text", "model reads", "fate", "label"].map((text) => h("span", {}, text))),
-      cards),
-    h("div", { class: "mk-legend zoo-note" }, ...legend,
-      h("span", {}, "-100: no label, the loss leaves this token out")),
+      cards)),
+    h("div", { class: "mk-legend zoo-note" }, ...legend),
+    h("p", { class: "zoo-note" }, "A card has, from the top, the text, what the model reads, its fate, and the label: " +
+      "the id of the true token, or -100, which the loss leaves out."),
     h("div", { class: "mk-counts" }, countTitle, h("ol", {}, ...Object.values(counts).map((c) => c.row)),
-      h("p", { class: "zoo-note" }, "The bar is what was drawn, the mark is what is expected: the rate of all " +
-        "ordinary tokens, then 80, 10 and 10 % of the chosen ones.")),
+      h("p", { class: "zoo-note" }, "The bar is what was drawn, the mark what is expected: a share of the ordinary " +
+        "tokens for the chosen, and of the chosen for each fate.")),
     live);
 
   // ------------------------------------------------------------ drawing
@@ -106,8 +107,7 @@ function render({ model, el }) {
       h("span", { class: "mk-text" }, token),
       h("span", { class: "mk-read" }, h("span", { class: "zoo-hidden" }, "reads "), read),
       h("span", { class: "mk-fate" }, chosen ? `${MK_FATES[name].symbol} ${name}` : name || "·"),
-      h("span", { class: "mk-label" }, h("span", { class: "zoo-hidden" }, "label "), chosen ? String(id) : "-100"),
-      h("span", { class: "mk-true" }, chosen ? token : ""));
+      h("span", { class: "mk-label" }, h("span", { class: "zoo-hidden" }, "label "), chosen ? String(id) : "-100"));
   }
 
   function draw() {
