@@ -250,6 +250,23 @@ def test_allowed_tokens_as_in_transformers(ours, theirs, prompts):
                 assert row[i] in follow(row[:i]) or EOS in row[6:i]
 
 
+@pytest.mark.parametrize("num_beams", [2, 4])
+def test_allowed_tokens_in_beam_search_as_in_transformers(ours, theirs, prompts, num_beams):
+    allowed = lambda row: [t for t in range(VOCAB) if (t + row[-1]) % 3]  # noqa: E731
+    for ids in prompts[0][:4, None]:
+        settings = {"num_beams": num_beams, "max_new_tokens": 9, "eos_token_id": FREQUENT}
+        expected = theirs.generate(
+            ids, attention_mask=torch.ones_like(ids), do_sample=False, pad_token_id=0, **settings,
+            prefix_allowed_tokens_fn=lambda _, row: allowed(row.tolist()),
+            num_return_sequences=num_beams, return_dict_in_generate=True, output_scores=True,
+        )  # fmt: skip
+        found = beam_search(ours, ids, **settings, allowed_tokens=allowed)
+        for beam, row in zip(found, expected.sequences, strict=True):
+            assert torch.equal(beam.ids, row[: len(beam.ids)])
+        scores = torch.tensor([beam.score for beam in found])
+        torch.testing.assert_close(scores, expected.sequences_scores)
+
+
 def test_allowed_tokens_in_beam_search(ours, prompts):
     ids, calls = prompts[0][:1], []
 

@@ -183,7 +183,8 @@ def beam_search(
         eos_token_id: ends a beam.
         length_penalty: 0 compares sums of log-probabilities, which favours short texts; 1 compares
             means per token; above 1 favours long texts.
-        use_cache, allowed_tokens: as in `generate`.
+        use_cache, allowed_tokens: as in `generate`. Scores stay the model's own: what is forbidden
+            does not add to what is allowed.
 
     Returns:
         At most `num_beams` results, best first.
@@ -201,10 +202,10 @@ def beam_search(
     beams, scores = input_ids, input_ids.new_zeros(1, dtype=torch.float32)
     finished: list[Beam] = []
     for step in range(1, max_new_tokens + 1):
-        logits = _next_logits(model, beams, None, cache)  # (beams, vocab_size)
+        log_p = _next_logits(model, beams, None, cache).float().log_softmax(dim=-1)
         if allowed_tokens is not None:
-            logits = _only_allowed(logits, beams, None, None, allowed_tokens)
-        total = scores[:, None] + logits.float().log_softmax(dim=-1)
+            log_p = _only_allowed(log_p, beams, None, None, allowed_tokens)
+        total = scores[:, None] + log_p  # (beams, vocab_size)
         # Twice as many as needed: even if half of them end here, num_beams remain to go on.
         best, index = total.flatten().topk(min(2 * num_beams, total.numel()))
         best, index = best[best.isfinite()], index[best.isfinite()]
