@@ -6,11 +6,11 @@ import pytest
 import torch
 from torch import nn
 
-from zoo_lessons.checkpoints import load_trained, save_trained, trained_tokenizer
+from zoo_lessons.checkpoints import load_trained, save_change, save_trained, trained_tokenizer
 from zoo_lessons.datasets.words import word_tokenizer
-from zoo_lessons.models import Transformer, TransformerConfig
+from zoo_lessons.models import BertForQuestionAnswering, Transformer, TransformerConfig
 from zoo_lessons.paths import data_dir
-from zoo_lessons.weights import sha256
+from zoo_lessons.weights import load_pretrained, sha256
 
 LARGEST = 5_000_000  # bytes of one checkpoint: the repository is cloned in class rooms
 
@@ -51,6 +51,38 @@ def test_saved_and_loaded(course):
 def test_saving_twice_gives_the_same_file(course):
     first = save_trained("tiny", small_model())
     assert save_trained("tiny", small_model()) == first
+
+
+def test_the_change_of_a_fine_tuned_encoder(course):
+    torch.manual_seed(0)
+    encoder = load_pretrained("minilm")
+    model = BertForQuestionAnswering.from_encoder(encoder)
+    matrix = model.bert.layers[3].feed_forward.up.weight
+    with torch.no_grad():
+        matrix += 0.1 * torch.randn(1536, 3) @ torch.randn(3, 384)  # a change of rank 3
+        model.bert.layers[0].attention.out.bias += 0.1
+    saved = save_change("fine_tuned", model, encoder="minilm", rank=4)
+    assert saved["bytes"] < 50_000
+    loaded = load_trained("fine_tuned").state_dict()
+    for name, ours in model.state_dict().items():
+        torch.testing.assert_close(loaded[name], ours, rtol=2e-3, atol=2e-3, msg=name)
+    untouched = "bert.layers.2.attention.qkv.weight"
+    assert torch.equal(loaded[untouched], model.state_dict()[untouched])
+    changed = "bert.layers.3.feed_forward.up.weight"
+    assert not torch.allclose(loaded[changed], encoder.state_dict()[changed[5:]], atol=0.01)
+
+
+def test_a_rank_too_low_loses_part_of_the_change(course):
+    torch.manual_seed(0)
+    model = BertForQuestionAnswering.from_encoder(load_pretrained("minilm"))
+    matrix = model.bert.layers[0].attention.out.weight
+    with torch.no_grad():
+        matrix += torch.randn(384, 3) @ torch.randn(3, 384)
+    save_change("fine_tuned", model, encoder="minilm", rank=2)
+    loaded = load_trained("fine_tuned").bert.layers[0].attention.out.weight
+    assert (loaded - matrix).norm() > 1
+    with pytest.raises(ValueError, match="rank=0"):
+        save_change("fine_tuned", model, encoder="minilm", rank=0)
 
 
 def test_what_is_not_there(course):
