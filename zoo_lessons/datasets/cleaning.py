@@ -112,20 +112,18 @@ def _blocks(text: str) -> Iterator[list[str]]:
 
 
 _BEGINNING = re.compile(r"[\"'(]?[A-Z]")
+_END = re.compile(r"[.!?][\"')]*$")
 _MARKED_BEGINNING = re.compile(r"[\"'(*`:!“‘]|[A-Z]")
 
 
 def _prose(text: str) -> str | None:
-    """One paragraph without markup, cut after its last full stop, or None if it is not prose."""
+    """One paragraph without markup and without an unfinished sentence, or None: it is no prose."""
     if len(text) < 40 or not _MARKED_BEGINNING.match(text) or _FIELD.match(text):
         return None
     text = without_markup(text)
     if _NOT_PROSE.search(text) or not _BEGINNING.match(text):
         return None
-    end = max(text.rfind(mark) for mark in ".!?")
-    if end < 0:
-        return None
-    if end < len(text) - 3:  # ends in a colon, or in words without a full stop
+    if not _END.search(text):  # ends in a colon, or in words without a full stop
         text = " ".join(sentences(text)[:-1])
     words = text.split()
     little = len([word for word in words if word.lower() in _LITTLE_WORDS])
@@ -154,7 +152,7 @@ _SENTENCE_END = re.compile(r"""[.!?]["')\]]*\s+(?=["'(\[*]*[A-Z0-9_])(?![A-Z]\.\
 # ... unless the full stop belongs to an abbreviation, or to the second of two initials.
 _ABBREVIATION = re.compile(
     r"""(?:^|[\s("'\[])(?:[Ee]\.g|[Ii]\.e|cf|vs|viz|resp|approx|al|[Ff]igs?|[Ee]qs?|Sec|Refs?|Ch
-    |No|Vol|pp|Dr|Mrs?|Ms|Prof|(?:[A-Z]\.\s?)+[A-Z])\.$""",
+    |Vol|pp|Dr|Mrs?|Ms|Prof|(?:[A-Z]\.\s?)+[A-Z])\.$""",
     re.VERBOSE,
 )
 
