@@ -2,8 +2,8 @@
 
 `NGram` predicts the next token from the few before it, with interpolated modified Kneser-Ney
 smoothing: the best of the count-based methods that Chen & Goodman compared ("An empirical study of
-smoothing techniques for language modeling", TR-10-98, Harvard 1998, sections 3 and 4). The idea
-that lower orders count contexts rather than tokens is Kneser & Ney's (ICASSP 1995).
+smoothing techniques for language modeling", TR-10-98, Harvard 1998, section 3). The idea that
+lower orders count contexts rather than tokens is Kneser & Ney's (ICASSP 1995).
 `TwoSidedBigram` predicts a hidden token from its two neighbours.
 """
 
@@ -61,7 +61,7 @@ class NGram:
         Args:
             sequences: token ids: a tensor (sequences, length), or lists of any lengths.
             validation: other sequences, on which to tune the discounts. Without them, the discounts
-                are Chen & Goodman's estimates from the counts (their equation 26).
+                are those that Chen & Goodman (section 3) estimate from the counts.
 
         Returns:
             The model itself.
@@ -89,7 +89,7 @@ class NGram:
                 _, first = np.unique(longer[real], return_index=True)
                 counts = np.bincount(groups[real][first], minlength=len(seen))
             contexts = len(levels[order - 2][0]) if order > 1 else 1
-            self._tables.append(_Table.count(seen, counts, contexts, self.vocab_size + 1))
+            self._tables.append(_Table(seen, counts, contexts, self.vocab_size + 1))
         self.discounts = np.array([table.estimated_discounts() for table in self._tables])
         if validation is not None:
             self._tune(validation)
@@ -256,26 +256,17 @@ class _Table:
     classes: int64 (contexts, 3), how many tokens follow it with a count of 1, 2, and 3 or more.
     """
 
-    def __init__(
-        self, keys: np.ndarray, counts: np.ndarray, totals: np.ndarray, classes: np.ndarray
-    ) -> None:
-        self.keys, self.counts, self.totals, self.classes = keys, counts, totals, classes
-        self.base = 1
-
-    @classmethod
-    def count(cls, keys: np.ndarray, counts: np.ndarray, contexts: int, base: int) -> _Table:
+    def __init__(self, keys: np.ndarray, counts: np.ndarray, contexts: int, base: int) -> None:
+        self.keys, self.counts, self.base = keys, counts, base
         owners = keys // base
-        totals = np.bincount(owners, weights=counts, minlength=contexts).astype(np.int64)
-        classes = np.stack(
+        self.totals = np.bincount(owners, weights=counts, minlength=contexts).astype(np.int64)
+        self.classes = np.stack(
             [
                 np.bincount(owners[rows], minlength=contexts)
                 for rows in (counts == 1, counts == 2, counts >= 3)
             ],
             axis=-1,
         )
-        table = cls(keys, counts, totals, classes)
-        table.base = base
-        return table
 
     def find(self, contexts: np.ndarray | int, tokens: np.ndarray | int) -> np.ndarray:
         """Indices of groups, -1 for those never seen."""
@@ -290,7 +281,7 @@ class _Table:
         return self.keys[start:end][counts > 0] % self.base, counts[counts > 0]
 
     def estimated_discounts(self) -> np.ndarray:
-        """Chen & Goodman's equation 26, with a safe value where it is undefined."""
+        """Chen & Goodman's estimate (section 3), with a safe value where it is undefined."""
         once, twice, thrice, four = (int((self.counts == count).sum()) for count in (1, 2, 3, 4))
         if not once or not twice:
             return np.array([0.5, 0.75, 1.0])
