@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from pathlib import Path
 from typing import Any
 
 import nbformat
@@ -11,8 +12,10 @@ import pytest
 
 from tests.browser.widget_page import WidgetPage, open_widget, slider_latency
 from zoo_lessons.lab.widgets import Answer, AskBox, MaskingExplorer, SamplingExplorer
+from zoo_lessons.lab.widgets import base as widgets_base
 from zoo_lessons.lab.widgets.seeded import uniforms
 
+FOLDER = Path(widgets_base.__file__).parent
 WORDS = "the cat sat on a mat and dog ran".split()
 VOCABULARY = [f" {word}" for word in WORDS] + [".", "\n", b"\xe2\x80"]
 VOCABULARY += [f" w{i}" for i in range(4096 - len(VOCABULARY))]
@@ -82,6 +85,11 @@ def test_accessible_quiet_and_fit_for_a_narrow_window(browser, make, theme, widt
         assert shown.page.evaluate("document.documentElement.scrollWidth <= innerWidth")
         inside = "(root) => root.scrollWidth <= root.clientWidth"
         assert shown.root.evaluate(inside), "the widget scrolls sideways"
+        places = """(root) => [...root.querySelectorAll("*")]
+            .map((part) => Object.values(part.getBoundingClientRect().toJSON()))"""
+        before = shown.root.evaluate(places)
+        shown.page.add_style_tag(content=(FOLDER / "common.css").read_text("utf8"))
+        assert shown.root.evaluate(places) == before, "another widget's style moves this one"
         controls = ":is(input, button, [tabindex]):not([tabindex='-1'])"
         for stop in shown.page.locator(f".zoo-widget {controls}").all():
             stop.focus()
@@ -406,6 +414,7 @@ def test_questions_examples_and_errors(browser):
 LAB_CELLS = [
     """
 import numpy as np
+from zoo_lessons.lab.widgets import base as widgets_base
 from zoo_lessons.lab.widgets import Answer, AskBox, MaskingExplorer, SamplingExplorer
 
 words = ["the", "cat", "sat", "on", "mat"]

@@ -85,9 +85,9 @@ def test_wrong_arguments_are_refused():
         AskBox(lambda text: FRANCE, "q")
 
 
-def test_text_names_question_answer_and_rows():
+def test_text_names_question_answer_and_rows_without_values():
     assert AskBox(answer, "France: [MASK]").static_text() == (
-        "AskBox: “France: [MASK]”; answer “Paris”; probability: paris 90.0%, lyon 5.0%"
+        "AskBox: “France: [MASK]”; answer “Paris”; by probability: paris, lyon"
     )
 
 

@@ -25,7 +25,7 @@ function render({ model, el }) {
       h("span", { class: "ab-examples-title" }, "Try"), chips),
     h("div", { class: "ab-answer" }, asked, text, head, rows), live);
 
-  function draw(heard) {
+  function draw() {
     const shown = model.get("_payload");
     asked.textContent = shown.question;
     const [before, marked, after] = shown.text;
@@ -43,7 +43,7 @@ function render({ model, el }) {
     }));
     const first = shown.rows[0];
     const parts = [marked && `Answer: “${marked}”.`, first && `First of ${shown.rows.length}: ${first.label}, ${first.value}.`];
-    live.say(parts.filter(Boolean).join(" ") || before);
+    live.say(parts.filter(Boolean).join(" ") || `Answered: “${shown.question}”.`);
   }
 
   const stops = [

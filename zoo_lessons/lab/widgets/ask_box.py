@@ -149,6 +149,7 @@ class AskBox(AskingWidget):
         return min(1.0, max(0.0, value / full)) if full > 0 else 0.0
 
     def static_text(self) -> str:
+        # No values: a notebook's stored text is compared on other processors.
         shown = self._payload
         parts = [f"AskBox: “{shown['question']}”"]
         before, marked, after = shown["text"]
@@ -157,8 +158,7 @@ class AskBox(AskingWidget):
         elif before:
             parts.append(before)
         if shown["rows"]:
-            rows = (f"{row['label']} {row['value']}" for row in shown["rows"])
-            parts.append(f"{self._values}: {', '.join(rows)}")
+            parts.append(f"by {self._values}: {', '.join(row['label'] for row in shown['rows'])}")
         return "; ".join(parts)
 
     def static_png(self) -> bytes:

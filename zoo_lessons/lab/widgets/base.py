@@ -120,7 +120,10 @@ class ZooWidget(StaticFallback, anywidget.AnyWidget):
     def __init_subclass__(cls, **kwargs: Any) -> None:
         if "_script" in cls.__dict__:  # not in the subclass that add_traits makes of an instance
             cls._esm = _read("common.js") + "\n" + _read(cls._script)
-            cls._css = _read("common.css") + ("\n" + _read(cls._style) if cls._style else "")
+            # A notebook holds several widgets, each with its copy of common.css. The class twice
+            # lets a widget's own rules win over copies that were added after them.
+            own = _read(cls._style) if cls._style else ""
+            cls._css = _read("common.css") + "\n" + own.replace(".zoo-widget", ".zoo-widget" * 2)
         super().__init_subclass__(**kwargs)
 
 

@@ -132,7 +132,8 @@ function render({ model, el }) {
         h("span", {}, h("span", { class: "se-swatch se-outline" }), "the model's probability"),
         h("span", {}, h("span", { class: "se-swatch se-filled" }), "after temperature, top-k and top-p"),
         h("span", {}, h("span", { class: "se-swatch se-outline se-dashed" }), "cut")),
-      h("p", { class: "zoo-note" }, "␣ is a space, \\n a new line, \\xe2 a byte that is no letter by itself."))),
+      h("p", { class: "zoo-note" }, "Arrow keys move between the bars, Enter appends. ␣ is a space, " +
+        "\\n a new line, \\xe2 a byte that is no letter by itself."))),
   live);
 
   function barRow(rank) {
@@ -210,7 +211,7 @@ function render({ model, el }) {
     const bits = data.tokens.reduce((sum, token) => sum - Math.log2(token.model), 0);
     const n = data.tokens.length;
     summary.textContent = n === 0
-      ? "Appended tokens are shaded: the darker, the likelier they were. Point at one to read it."
+      ? "Appended tokens are shaded, the stronger the likelier they were. Point at one to read it."
       : `${n} ${n === 1 ? "token" : "tokens"} appended, ${(bits / n).toFixed(2)} bits each by the model's own ` +
         `probabilities: perplexity ${(2 ** (bits / n)).toFixed(1)}.`;
     actions.undo.element.setAttribute("aria-disabled", String(n === 0));
