@@ -235,7 +235,9 @@ class _Fact:
     values: dict[str, str]  # role -> person, place or year
 
 
-def reading_questions(split: Split, count: int, *, seed: int = 0) -> list[Question]:
+def reading_questions(
+    split: Split, count: int, *, sentences: int = 3, seed: int = 0
+) -> list[Question]:
     """Questions, each about a passage of its own.
 
     A quarter of them has no answer in its passage.
@@ -244,21 +246,24 @@ def reading_questions(split: Split, count: int, *, seed: int = 0) -> list[Questi
         split: "train"; "validation", with other people, things and places; or "test", where the
             wordings of passages and questions are new too.
         count: how many.
+        sentences: of each passage, 1 to 3; fewer are easier.
         seed: another seed gives other questions of the same split.
 
     Raises:
-        ValueError: an unknown split, or a negative count.
+        ValueError: an unknown split, a negative count, or another number of sentences.
     """
     if split not in SPLITS:
         raise ValueError(f"split {split!r} must be one of {', '.join(SPLITS)}")
     if count < 0:
         raise ValueError(f"count={count} must not be negative")
-    chance = random.Random(f"{split} {seed}")
-    return [_question(split, chance) for _ in range(count)]
+    if sentences not in (1, 2, 3):
+        raise ValueError(f"sentences={sentences} must be 1, 2 or 3")
+    chance = random.Random(f"{split} {sentences} {seed}")
+    return [_question(split, sentences, chance) for _ in range(count)]
 
 
-def _question(split: str, chance: random.Random) -> Question:
-    facts, absent = _world(split, chance)
+def _question(split: str, sentences: int, chance: random.Random) -> Question:
+    facts, absent = _world(split, sentences, chance)
     passage, places = _tell(facts, split, chance)
     if chance.random() < UNANSWERABLE_SHARE:
         relation, role, words = _unanswerable(facts, absent, split, chance)
@@ -280,8 +285,8 @@ def _question(split: str, chance: random.Random) -> Question:
     return Question(passage, question, answer, start, kind, tuple(candidates))
 
 
-def _world(split: str, chance: random.Random) -> tuple[list[_Fact], str]:
-    """Three facts about two things, and a thing that is not there.
+def _world(split: str, sentences: int, chance: random.Random) -> tuple[list[_Fact], str]:
+    """Up to three facts about two things, and a thing that is not there.
 
     One noun names two of the three things, so that the adjective decides.
     """
@@ -292,7 +297,7 @@ def _world(split: str, chance: random.Random) -> tuple[list[_Fact], str]:
     *things, absent = [f"{a} {n}" for a, n in zip(adjectives, nouns, strict=True)]
     people = chance.sample(words.people, 4)
     facts, told = [], set()
-    for thing in [*things, chance.choice(things)]:
+    for thing in [*things, chance.choice(things)][:sentences]:
         relation = chance.choice([name for name in _RELATIONS if (name, thing) not in told])
         told.add((relation, thing))
         facts.append(_Fact(relation, thing, _values(relation, people, words, chance)))
