@@ -355,6 +355,8 @@ def row(entry: Entry) -> Mapping[str, Any]:
         "zoo_lessons.bench",
         "zoo_lessons.layers.attention",
         "zoo_lessons.layers.blocks",
+        "zoo_lessons.layers.cache",
+        "zoo_lessons.layers.checks",
         "zoo_lessons.layers.positions",
         "zoo_lessons.models.bert",
         "zoo_lessons.models.gpt",
