@@ -12,6 +12,7 @@ _EXPORTS = {
     "AttentionExplorer": "attention_explorer",
     "MaskExplorer": "mask_explorer",
     "MaskingExplorer": "masking_explorer",
+    "PatchExplorer": "patch_explorer",
     "PositionExplorer": "position_explorer",
     "RoPERotor": "rope_rotor",
     "SamplingExplorer": "sampling_explorer",

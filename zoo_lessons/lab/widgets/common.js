@@ -228,6 +228,83 @@ function canvas2d(width, height, label) {
   return surface;
 }
 
+/** A canvas that is only looked at: no focus, no keys. The caller keeps its aria-label true. */
+function still(width, height, label) {
+  const surface = canvas2d(width, height, label);
+  surface.element.setAttribute("role", "img");
+  surface.element.removeAttribute("tabindex");
+  return surface;
+}
+
+const MARK = "#e8501e"; // selection: stands out on every colour map and photograph, with a white casing
+
+/** Frame a rectangle from outside, so that small cells stay visible. */
+function markRect(context, x, y, width, height) {
+  context.lineJoin = "round";
+  for (const [style, line] of [["#ffffff", 4], [MARK, 2]]) {
+    context.strokeStyle = style;
+    context.lineWidth = line;
+    context.strokeRect(x - 1, y - 1, width + 2, height + 2);
+  }
+}
+
+// ---------------------------------------------------------------- images
+
+/** A detached canvas with one canvas pixel per pixel, for drawImage to enlarge. `paint(pixels)` fills
+ *  a Uint32Array of (height, width) ABGR numbers, row by row. */
+function pixelCanvas(width, height, paint) {
+  const canvas = h("canvas", { width, height });
+  const context = canvas.getContext("2d");
+  const image = context.createImageData(width, height);
+  paint(new Uint32Array(image.data.buffer));
+  context.putImageData(image, 0, 0);
+  return canvas;
+}
+
+/** An image from Python, bytes (height, width, channels) with 1 or 3 channels, as a detached canvas. */
+function imageCanvas(data, width, height, channels = 3) {
+  return pixelCanvas(width, height, (pixels) => {
+    for (let i = 0; i < pixels.length; i++) {
+      const at = i * channels, green = channels === 3 ? 1 : 0, blue = channels === 3 ? 2 : 0;
+      pixels[i] = (0xff000000 | (data[at + blue] << 16) | (data[at + green] << 8) | data[at]) >>> 0;
+    }
+  });
+}
+
+/** Numbers (rows, columns) through a colour map, `most` and above as its last colour. */
+function heatCanvas(values, columns, rows, most, palette) {
+  return pixelCanvas(columns, rows, (pixels) => {
+    for (let i = 0; i < pixels.length; i++) {
+      pixels[i] = palette.abgr[clamp(Math.round((255 * values[i]) / most), 0, 255)];
+    }
+  });
+}
+
+/** Thin lines between the cells of a grid, readable on light and dark pictures. */
+function gridLines(context, { left = 0, top = 0, rows, columns, cellWidth, cellHeight = cellWidth, alpha = 0.7 }) {
+  context.save();
+  context.globalAlpha = alpha;
+  context.lineWidth = 1;
+  for (const [style, shift] of [["#000000", 0], ["#ffffff", 1]]) {
+    // Side by side they need room; small cells get one of the two.
+    if (shift && Math.min(cellWidth, cellHeight) < 8) break;
+    context.strokeStyle = style;
+    context.beginPath();
+    for (let i = 1; i < rows; i++) {
+      const y = Math.round(top + i * cellHeight) + 0.5 - shift;
+      context.moveTo(left, y);
+      context.lineTo(left + columns * cellWidth, y);
+    }
+    for (let j = 1; j < columns; j++) {
+      const x = Math.round(left + j * cellWidth) + 0.5 - shift;
+      context.moveTo(x, top);
+      context.lineTo(x, top + rows * cellHeight);
+    }
+    context.stroke();
+  }
+  context.restore();
+}
+
 /** Coalesce many requests into one draw per frame. Call the result to ask for a draw;
  *  `.now()` draws at once, `.cancel()` drops a waiting draw. */
 function redraw(draw) {
@@ -473,9 +550,7 @@ function uniforms(seed, start = 0) {
  *    dots:  [{ x, y, color }]
  *    label: what a screen reader says about the picture */
 function lineChart({ heading, height = 230, width = 420 }) {
-  const surface = canvas2d(width, height, heading);
-  surface.element.setAttribute("role", "img");
-  surface.element.removeAttribute("tabindex");
+  const surface = still(width, height, heading);
   surface.element.style.width = "100%";
   const element = h("div", { class: "zoo-panel zoo-chart" },
     heading && h("p", { class: "zoo-heading" }, heading), surface.element);
