@@ -203,9 +203,9 @@ def test_sliders_filter_the_bars(browser):
         assert "Kept 4,096 of 4,096" in shown.readout()
 
 
-def test_the_same_clicks_give_the_same_text(browser):
+def test_draws_are_those_of_the_seed(browser):
     texts = []
-    for seed in (3, 3, 4):
+    for seed in (3, 4):
         explorer = sampler(temperature=1.5, top_p=0.9, seed=seed)
         with open_widget(browser, explorer) as shown:
             expected = []
@@ -220,7 +220,7 @@ def test_the_same_clicks_give_the_same_text(browser):
                 )
                 assert explorer.ids[2:] == expected
             texts.append(explorer.text)
-    assert texts[0] == texts[1] != texts[2]
+    assert texts[0] != texts[1]
 
 
 def test_the_text_grows_by_bars_buttons_and_keys(browser):
@@ -291,13 +291,15 @@ def test_without_a_kernel_sliders_work_and_buttons_recover(browser):
 SLOWEST_MS = 500
 
 
-@pytest.mark.parametrize("label", ["temperature", "top-k"])
-def test_a_slider_answers_within_a_frame_or_two(browser, label, record_property):
+def test_a_slider_answers_within_a_frame_or_two(browser, record_property):
     with open_widget(browser, sampler()) as shown:
-        latency = slider_latency(shown.page, label, moves=40)
-    record_property(f"slider_to_frame_ms_{label}", latency)
-    print(f"slider to frame, 4,096 tokens, {label}: {latency}")
-    assert latency["p95"] < SLOWEST_MS, latency
+        latency = {
+            label: slider_latency(shown.page, label, moves=30)
+            for label in ("temperature", "top-k", "top-p")
+        }
+    record_property("slider_to_frame_ms", latency)
+    print(f"slider to frame, 4,096 tokens: {latency}")
+    assert max(one["p95"] for one in latency.values()) < SLOWEST_MS, latency
 
 
 # ------------------------------------------------------------------ masking explorer
@@ -449,9 +451,6 @@ def test_a_real_kernel_answers_in_jupyterlab(lab):
         page.keyboard.press("Enter")
         asking.get_by_text("50.0%", exact=True).wait_for()
         assert page.locator(".jp-Notebook .jp-Cell").count() == len(LAB_CELLS)
-        for theme in ("light", "dark"):
-            opened.set_theme(theme)
-            assert opened.axe(".zoo-widget") == []
         assert opened.problems() == []
         page.locator(".jp-Notebook .jp-Cell").last.click()
         opened.execute("notebook:run-cell")
