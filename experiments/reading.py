@@ -55,7 +55,7 @@ from zoo_lessons.weights import load_pretrained, load_tokenizer
 
 CHECKPOINT = "minilm_reading"
 RANK = 32
-PLAN = ((200, 1), (200, 2), (300, 3))  # (steps, sentences in a passage)
+PLAN = ((250, 1), (250, 2), (400, 3))  # (steps, sentences in a passage)
 BATCH = 8
 RATE = 1e-4
 SEEDS = range(3)
@@ -110,7 +110,6 @@ def fine_tune(
         lr=RATE,
         schedule="warmup_linear",
         device="cpu",
-        progress=False,
     )
     return model.eval(), [round(float(loss), 4) for loss in history.loss]
 
