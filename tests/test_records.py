@@ -6,6 +6,7 @@ import json
 import re
 import sys
 import textwrap
+from dataclasses import replace
 
 import pytest
 
@@ -160,6 +161,20 @@ def test_stale_means_that_the_code_changed_not_its_looks(course, old, new, stale
 def test_a_change_of_the_experiment_itself_counts(course):
     records.main(["answer"])
     course("experiments.answer", EXPERIMENT.replace("It is 42.", "It is 43."))
+    assert records.is_stale("answer")
+
+
+def test_a_change_during_the_run_counts(course):
+    """A long run used the code that it began with, not what lies on the disk when it ends."""
+    maker = records.experiments()["answer"]
+    changed = HELPER.replace("6 * 7", "7 * 6")
+
+    def measure():
+        result = maker()
+        course("lesson_helper", changed)
+        return result
+
+    records.record(replace(maker, function=measure))
     assert records.is_stale("answer")
 
 

@@ -236,6 +236,7 @@ def record(maker: Experiment) -> None:
         ValueError: the result has no figures, is not JSON-able, or its verdicts are not on exactly
             the claims that it settles.
     """
+    code = code_hash(maker.modules)  # before the run: what changes meanwhile makes it stale
     started = time.perf_counter()
     result = maker()
     seconds = time.perf_counter() - started
@@ -247,7 +248,7 @@ def record(maker: Experiment) -> None:
         "date": datetime.now(UTC).date().isoformat(),
         "seconds": round(seconds, 1),
         "machine": describe_machine(),
-        "code": code_hash(maker.modules),
+        "code": code,
         "modules": list(maker.modules),
     }
     _write(_record_path(maker.name), {**made, "figures": result["figures"]})
