@@ -18,6 +18,7 @@ _EXPORTS = {
     "SamplingExplorer": "sampling_explorer",
     "ScheduleExplorer": "schedule_explorer",
     "SoftmaxPlayground": "softmax_playground",
+    "WindowExplorer": "window_explorer",
     "ZooMap": "zoo_map",
     "ZooWidget": "base",
     "head_view": "bertviz",

@@ -497,11 +497,7 @@ function render({ model, el }) {
   });
   load();
   const stopTheme = onThemeChange(drawEverything);
-  const stopResize = onResize(root, () => {
-    const style = getComputedStyle(root);
-    width = root.clientWidth - parseFloat(style.paddingLeft) - parseFloat(style.paddingRight);
-    drawEverything();
-  });
+  const stopResize = onRoom(root, (room) => { width = room; drawEverything(); });
   return () => {
     marks.cancel();
     sync.flush();

@@ -328,6 +328,14 @@ function onResize(el, fn) {
   return () => observer.disconnect();
 }
 
+/** Run `fn(width)` now and whenever the room inside the widget's padding changes its width. */
+function onRoom(root, fn) {
+  return onResize(root, () => {
+    const style = getComputedStyle(root);
+    fn(root.clientWidth - parseFloat(style.paddingLeft) - parseFloat(style.paddingRight));
+  });
+}
+
 /** About `count` round numbers between `low` and `high`. */
 function niceTicks(low, high, count = 5) {
   const raw = (high - low) / Math.max(1, count);

@@ -204,11 +204,7 @@ function render({ model, el }) {
   const stops = [
     listen(model, { "change:patch_size": follow, "change:patch": follow }),
     onThemeChange(drawAll),
-    onResize(root, () => {
-      const style = getComputedStyle(root);
-      width = root.clientWidth - parseFloat(style.paddingLeft) - parseFloat(style.paddingRight);
-      drawAll();
-    }),
+    onRoom(root, (room) => { width = room; drawAll(); }),
     paint.cancel, sync.flush,
   ];
   return () => stops.forEach((stop) => stop());
