@@ -11,6 +11,7 @@ _EXPORTS = {
     "AskBox": "ask_box",
     "AttentionExplorer": "attention_explorer",
     "MaskExplorer": "mask_explorer",
+    "MaskedImageExplorer": "masked_image_explorer",
     "MaskingExplorer": "masking_explorer",
     "PatchExplorer": "patch_explorer",
     "PositionExplorer": "position_explorer",
