@@ -68,7 +68,8 @@ def streams(model: BertForQuestionAnswering) -> dict[str, Any]:
     x = model.bert.embeddings.norm(model.bert.embeddings.positions(words))
     for layer in model.bert.layers:
         x = layer(x)
-    (gradient,) = torch.autograd.grad(x[0, 2].sum(), words)
+    # one number of the vector, not the sum of all, which LayerNorm keeps constant
+    (gradient,) = torch.autograd.grad(x[0, 2, 0], words)
     return {
         "attentions_per_layer": attentions / model.config.num_layers,
         "sees_its_own_word": bool(gradient[0, 2].abs().max() > 0),
