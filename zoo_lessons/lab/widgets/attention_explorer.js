@@ -1,19 +1,26 @@
 // All heads -> one head -> one number. Weights arrive once per sentence; everything after that
 // (sliders, hiding tokens, renormalising, locking a row) happens here.
 
-const AE_MARK = "#e8501e"; // selection: stands out on every colour map, with a white casing
 const AE_GAP = 2;
 const AE_SPECIAL = /^(\[(CLS|SEP|PAD|BOS|EOS)\]|<\/?s>|<(pad|bos|eos)>|<\|(startoftext|endoftext)\|>)$/i;
 
-/** The payload with weights as float32: codes are 16-bit square roots. */
-function aeDecode(payload) {
-  const codes = new Uint16Array(bytes(payload.weights).slice().buffer);
+/** Weights as float32: their codes are 16-bit square roots. */
+function aeWeights(value) {
+  const codes = new Uint16Array(bytes(value).slice().buffer);
   const weights = new Float32Array(codes.length);
   for (let i = 0; i < codes.length; i++) {
     const root = codes[i] / 65535;
     weights[i] = root * root;
   }
-  return { ...payload, weights };
+  return weights;
+}
+
+const aeDecode = (payload) => ({ ...payload, weights: aeWeights(payload.weights) });
+
+function aeLargest(weights) {
+  let most = 0;
+  for (let i = 0; i < weights.length; i++) if (weights[i] > most) most = weights[i];
+  return most;
 }
 
 /** Which queries and keys stay in the picture. When nothing would be left, all stay. */
@@ -45,7 +52,11 @@ function aeHeadWeights(data, visible, layer, head, renormalise, out) {
   return weights;
 }
 
-function render({ model, el }) {
+function render(props) {
+  return props.model.get("_payload").image ? aeOnImage(props) : aeOnText(props);
+}
+
+function aeOnText({ model, el }) {
   const sync = saver(model);
   let data, visible, shown, colors, palette, width = 0;
   let cursor = { query: -1, key: -1 }; // positions in `visible`
@@ -219,22 +230,6 @@ function render({ model, el }) {
     surface.context.drawImage(base, 0, 0, surface.width, surface.height);
   }
 
-  /** Frame a rectangle from outside, so that small cells stay visible. */
-  function frame(context, x, y, w, hgt) {
-    context.lineJoin = "round";
-    for (const [style, line] of [["#ffffff", 4], [AE_MARK, 2]]) {
-      context.strokeStyle = style;
-      context.lineWidth = line;
-      context.strokeRect(x - 1, y - 1, w + 2, hgt + 2);
-    }
-  }
-
-  function largest(weights) {
-    let most = 0;
-    for (let i = 0; i < weights.length; i++) if (weights[i] > most) most = weights[i];
-    return most;
-  }
-
   function drawOverviewBase() {
     const { left, top, tile, names } = place.overview;
     const context = baseContext(overviewBase, overview);
@@ -271,7 +266,7 @@ function render({ model, el }) {
             if (weights[from + j] > pool[at]) pool[at] = weights[from + j];
           }
         }
-        const scale = 255 / (state.scale_to_maximum ? largest(pool) || 1 : 1);
+        const scale = 255 / (state.scale_to_maximum ? aeLargest(pool) || 1 : 1);
         for (let i = 0; i < pool.length; i++) pixels[i] = palette.abgr[Math.min(255, Math.round(pool[i] * scale))];
         thumbContext.putImageData(image, 0, 0);
         const tileX = left + x * (tile + AE_GAP), tileY = top + l * (tile + AE_GAP);
@@ -297,7 +292,7 @@ function render({ model, el }) {
       (i % step === 0 && marked.every((m) => Math.abs(m - i) * cell > size + 1));
     const write = (i, marked, text, x, y, most) => {
       context.font = `${marked.includes(i) ? "bold " : ""}${size}px system-ui, sans-serif`;
-      context.fillStyle = marked.includes(i) ? AE_MARK : colors.fg;
+      context.fillStyle = marked.includes(i) ? MARK : colors.fg;
       context.fillText(cut(context, text, most), x, y);
     };
     context.textBaseline = "middle";
@@ -319,18 +314,11 @@ function render({ model, el }) {
   function drawHead() {
     shown = aeHeadWeights(data, visible, state.layer, state.head, state.renormalise);
     const nq = visible.queries.length, nk = visible.keys.length;
-    const most = state.scale_to_maximum ? largest(shown) || 1 : 1;
-    const picture = h("canvas", { width: nk, height: nq });
-    const pictureContext = picture.getContext("2d");
-    const image = pictureContext.createImageData(nk, nq);
-    const pixels = new Uint32Array(image.data.buffer);
-    for (let i = 0; i < shown.length; i++) pixels[i] = palette.abgr[Math.min(255, Math.round((shown[i] * 255) / most))];
-    pictureContext.putImageData(image, 0, 0);
-
+    const most = state.scale_to_maximum ? aeLargest(shown) || 1 : 1;
     const { left, top, cell } = place.heat;
     const context = baseContext(heatBase, heat);
     context.imageSmoothingEnabled = false;
-    context.drawImage(picture, left, top, nk * cell, nq * cell);
+    context.drawImage(heatCanvas(shown, nk, nq, most, palette), left, top, nk * cell, nq * cell);
     context.strokeStyle = colors.border;
     context.strokeRect(left - 0.5, top - 0.5, nk * cell + 1, nq * cell + 1);
     headTitle.textContent = `${layerName(state.layer)}, head ${state.head}: rows look at columns`;
@@ -341,7 +329,7 @@ function render({ model, el }) {
   function drawMarks() {
     blit(overview, overviewBase);
     const { left, top, tile } = place.overview;
-    frame(overview.context, left + state.head * (tile + AE_GAP), top + state.layer * (tile + AE_GAP), tile, tile);
+    markRect(overview.context, left + state.head * (tile + AE_GAP), top + state.layer * (tile + AE_GAP), tile, tile);
 
     blit(heat, heatBase);
     const { cell } = place.heat, x0 = place.heat.left, y0 = place.heat.top;
@@ -349,8 +337,8 @@ function render({ model, el }) {
     const lockedAt = visible.queries.indexOf(state.locked);
     const { query, key } = cursor;
     drawLabels(heat.context, [lockedAt, query].filter((i) => i >= 0), [key].filter((j) => j >= 0));
-    if (lockedAt >= 0) frame(heat.context, x0, y0 + lockedAt * cell, nk * cell, cell);
-    if (query >= 0 && key >= 0) frame(heat.context, x0 + key * cell, y0 + query * cell, cell, cell);
+    if (lockedAt >= 0) markRect(heat.context, x0, y0 + lockedAt * cell, nk * cell, cell);
+    if (query >= 0 && key >= 0) markRect(heat.context, x0 + key * cell, y0 + query * cell, cell, cell);
     drawBars(lockedAt);
     announce(lockedAt);
   }
@@ -409,8 +397,7 @@ function render({ model, el }) {
     if (!width) return;
     colors = themeColors(root);
     palette = colormap(state.color_map);
-    legendBar.style.background =
-      `linear-gradient(to right, ${[0, 0.125, 0.25, 0.375, 0.5, 0.625, 0.75, 0.875, 1].map(palette.css).join(", ")})`;
+    legendBar.style.background = palette.gradient;
     layout();
     drawOverviewBase();
     layerSlider.set(state.layer);

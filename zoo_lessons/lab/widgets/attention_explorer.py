@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 import traitlets as t
 
+from zoo_lessons.lab.widgets.attention_image import ImageTokens, picture_on_image
 from zoo_lessons.lab.widgets.base import AskingWidget, figure_png, plot_text
 
 Attend = Callable[[str], tuple]
@@ -25,6 +26,9 @@ class AttentionExplorer(AskingWidget):
     rows are queries and columns are keys; a click or Enter locks a row, whose weights then stay as
     bars while the pointer, the head or the layer changes.
 
+    With an image, the tokens are its patches: choose a query on the image, by pointer or arrow keys,
+    and see over the image where each head looks from there.
+
     Args:
         attention: weights that sum to 1 over the keys (rows of zeros are allowed). One of
             - an array or tensor (layers, heads, queries, keys), with a batch of 1 after the layers
@@ -32,10 +36,11 @@ class AttentionExplorer(AskingWidget):
             - a list with one array per layer, (heads, queries, keys) or (1, heads, queries, keys),
               as `transformers` returns for `output_attentions=True`;
             - the maps that `zoo_lessons.layers.attention.record_attention` collects.
-        tokens: one string per key.
+        tokens: one string per key; with an image, none.
         query_tokens: one string per query. Needed when queries are not the keys (cross-attention).
         layer, head: what is open at first, counted from 0. Both follow the reader's choice, so an
-            exercise can read them back, as it can `locked`, the locked query (-1: none).
+            exercise can read them back, as it can `locked`, the locked query (-1: none). On an
+            image, head -1 is the mean over heads, and the layer after the last is `rollout`.
         names: one name per layer, shown instead of its number.
         on_text: `on_text(sentence) -> (attention, tokens)` or `(attention, tokens, query_tokens)`.
             With it the widget has a text box; what the reader types goes through this function.
@@ -44,14 +49,22 @@ class AttentionExplorer(AskingWidget):
         special_tokens: how to start: "as is", "hide specials" ([CLS], [SEP] and their like) or
             "hide first". Hidden tokens leave the picture; the rest can be renormalised.
         color_map: "cividis", "viridis" or "greys".
+        image: what the model saw, (height, width, 3) or (height, width), from 0 to 1. The rest of
+            the arguments are for images only.
+        grid: rows and columns of patches; without it, those of square patches.
+        class_token: whether the first token is a class token, and the patches follow.
+        rollout: one more map (tokens, tokens), or (1, tokens, tokens), whose rows sum to 1, such as
+            attention rollout; it becomes the last entry of the layers.
+        query: the chosen token at first. 0 is the class token, if there is one.
+        opacity: of the weights over the image, 0 to 1.
 
     Raises:
         TypeError: `attention` is none of the forms above.
-        ValueError: the shapes disagree with each other or with the tokens, weights are negative or
-            not finite, or a row does not sum to 1.
+        ValueError: the shapes disagree with each other, with the tokens or with the image, weights
+            are negative or not finite, or a row does not sum to 1.
     """
 
-    _script = "attention_explorer.js"
+    _script = ("attention_image.js", "attention_explorer.js")
     _style = "attention_explorer.css"
 
     # One trait for all data, so that a new sentence replaces everything in one step.
@@ -59,6 +72,8 @@ class AttentionExplorer(AskingWidget):
     layer = t.Int(0).tag(sync=True)
     head = t.Int(0).tag(sync=True)
     locked = t.Int(-1).tag(sync=True)
+    query = t.Int(0).tag(sync=True)
+    opacity = t.Float(0.75, min=0.0, max=1.0).tag(sync=True)
     text = t.Unicode("").tag(sync=True)
     special_tokens = t.Enum(_SPECIAL, "as is").tag(sync=True)
     renormalise = t.Bool(True).tag(sync=True)
@@ -69,7 +84,7 @@ class AttentionExplorer(AskingWidget):
     def __init__(
         self,
         attention: Any,
-        tokens: Sequence[str],
+        tokens: Sequence[str] | None = None,
         query_tokens: Sequence[str] | None = None,
         *,
         layer: int = 0,
@@ -79,22 +94,40 @@ class AttentionExplorer(AskingWidget):
         text: str = "",
         special_tokens: str = "as is",
         color_map: str = "cividis",
+        image: Any = None,
+        grid: tuple[int, int] | None = None,
+        class_token: bool = True,
+        rollout: Any = None,
+        query: int = 0,
+        opacity: float = 0.75,
     ) -> None:
+        self._image = self._rollout = None
+        if image is not None:
+            if tokens is not None or query_tokens is not None or on_text is not None:
+                raise ValueError("with an image, leave out tokens, query_tokens and on_text")
+            attention = attention_array(attention)
+            self._image = ImageTokens.of(image, attention.shape, grid, class_token)
+            self._rollout = _rollout(rollout, attention.shape)
+            tokens = self._image.names()
+        elif grid is not None or rollout is not None:
+            raise ValueError("grid and rollout need an image")
         weights, tokens, query_tokens, names = _checked(attention, tokens, query_tokens, names)
-        for name, value, count in (
-            ("layer", layer, weights.shape[0]),
-            ("head", head, weights.shape[1]),
-        ):
-            if not 0 <= value < count:
-                raise ValueError(f"{name}={value} is outside 0..{count - 1}")
         self._weights, self.tokens, self.query_tokens = weights, tokens, query_tokens
         self._names, self._on_text = names, on_text
+        for name, value in {"layer": layer, "head": head, "query": query}.items():
+            low, high = self._range(name)
+            if not low <= value < high:
+                raise ValueError(f"{name}={value} is outside {low}..{high - 1}")
         super().__init__(
             _payload=self._packed(),
             layer=layer,
             head=head,
+            query=query,
             text=text,
             special_tokens=special_tokens,
+            # Of hundreds of patches each gets little: on the full scale all would look alike.
+            scale_to_maximum=image is not None,
+            opacity=opacity,
             color_map=color_map,
             _has_text_box=on_text is not None,
         )
@@ -107,19 +140,36 @@ class AttentionExplorer(AskingWidget):
     def update(
         self,
         attention: Any,
-        tokens: Sequence[str],
+        tokens: Sequence[str] | None = None,
         query_tokens: Sequence[str] | None = None,
         *,
         names: Sequence[str] | None = None,
+        image: Any = None,
+        rollout: Any = None,
     ) -> None:
-        """Show other maps, of any shape. Arguments and errors as in the constructor."""
+        """Show other maps, of any shape. Arguments and errors as in the constructor.
+
+        An explorer on an image stays on images: on the same one, if no other is given, and the grid
+        of patches stays.
+        """
+        shown, extra = self._image, None
+        if shown is not None:
+            if tokens is not None or query_tokens is not None:
+                raise ValueError("with an image, leave out tokens and query_tokens")
+            attention = attention_array(attention)
+            pixels = shown.pixels if image is None else image
+            shown = ImageTokens.of(pixels, attention.shape, shown.grid, shown.class_token)
+            extra = _rollout(rollout, attention.shape)
+            tokens = shown.names()
+        elif image is not None or rollout is not None:
+            raise ValueError("this explorer shows text; make another one for an image")
         weights, tokens, query_tokens, names = _checked(attention, tokens, query_tokens, names)
-        layers, heads = weights.shape[:2]
         with self.hold_sync():
             self.locked = -1
             self._weights, self.tokens, self.query_tokens = weights, tokens, query_tokens
-            self._names = names
-            self.layer, self.head = min(self.layer, layers - 1), min(self.head, heads - 1)
+            self._names, self._image, self._rollout = names, shown, extra
+            for name in ("layer", "head", "query"):
+                setattr(self, name, min(getattr(self, name), self._range(name)[1] - 1))
             self._payload = self._packed()
 
     def show_text(self, sentence: str) -> None:
@@ -138,22 +188,28 @@ class AttentionExplorer(AskingWidget):
     def _answer(self, content: dict) -> None:
         self.show_text(str(content["text"]))
 
-    @t.validate("layer", "head", "locked")
+    def _range(self, name: str) -> tuple[int, int]:
+        """The lowest value of a trait, and the one after the highest."""
+        layers, heads, queries, _ = self._weights.shape
+        return {
+            "layer": (0, layers + (self._rollout is not None)),
+            "head": (0 if self._image is None else -1, heads),
+            "locked": (-1, queries),
+            "query": (0, queries),
+        }[name]
+
+    @t.validate("layer", "head", "locked", "query")
     def _in_range(self, proposal: dict) -> int:
         name, value = proposal["trait"].name, proposal["value"]
-        layers, heads, queries, _ = self._weights.shape
-        low, high = {"layer": (0, layers), "head": (0, heads), "locked": (-1, queries)}[name]
+        low, high = self._range(name)
         if not low <= value < high:
             raise t.TraitError(f"{name}={value} is outside {low}..{high - 1}")
         return value
 
     def _packed(self) -> dict:
-        # Square roots in 16 bits keep four decimals at 1 and far more near 0, where hiding a sink
-        # and renormalising would otherwise magnify rounding; half the size of float32.
-        codes = np.rint(np.sqrt(self._weights) * 65535).astype("<u2")
         layers, heads, queries, keys = self._weights.shape
-        return {
-            "weights": codes.tobytes(),
+        payload = {
+            "weights": _codes(self._weights),
             "layers": layers,
             "heads": heads,
             "queries": queries,
@@ -163,9 +219,33 @@ class AttentionExplorer(AskingWidget):
             "same": self.tokens == self.query_tokens,
             "names": self._names,
         }
+        if self._image is not None:
+            payload["image"] = self._image.packed()
+            payload["rollout"] = None if self._rollout is None else _codes(self._rollout)
+        return payload
+
+    def shown(self) -> np.ndarray:
+        """On an image: the weights on show, from the chosen query, float32 (tokens,).
+
+        Raises:
+            ValueError: the explorer shows text.
+        """
+        if self._image is None:
+            raise ValueError("this explorer shows text; read its weights instead")
+        if self.layer == len(self._weights):
+            return self._rollout[self.query]
+        heads = self._weights[self.layer, :, self.query]
+        return heads.mean(axis=0) if self.head < 0 else heads[self.head]
 
     def static_text(self) -> str:
         layers, heads, queries, keys = self._weights.shape
+        if self._image is not None:
+            rows, columns = self._image.grid
+            extra = " and a class token" if self._image.class_token else ""
+            return (
+                f"AttentionExplorer: {layers} layers x {heads} heads on an image of {rows} x "
+                f"{columns} patches{extra}; showing {self.view_title()}"
+            )
         return (
             f"AttentionExplorer: {layers} layers x {heads} heads, {queries} queries x {keys} keys; "
             f"showing {self._layer_title()}, head {self.head}"
@@ -174,10 +254,21 @@ class AttentionExplorer(AskingWidget):
     def _layer_title(self) -> str:
         return self._names[self.layer] if self._names else f"layer {self.layer}"
 
+    def view_title(self) -> str:
+        """On an image: what is on show, such as "layer 3, head 2, from the class token"."""
+        name = self.tokens[self.query]
+        if self.layer == len(self._weights):
+            return f"rollout, from {name}"
+        head = "mean of heads" if self.head < 0 else f"head {self.head}"
+        return f"{self._layer_title()}, {head}, from {name}"
+
     def static_png(self) -> bytes:
         """Overview of all heads (left) and the open head with its tokens (right)."""
         from matplotlib.figure import Figure
 
+        if self._image is not None:
+            color_map = _COLORS[self.color_map]
+            return picture_on_image(self._image, self.shown(), self.query, color_map, self)
         layers, heads, queries, keys = self._weights.shape
         fig = Figure(figsize=(11, 5.2), layout="constrained")
         left, right = fig.subplots(1, 2, width_ratios=(1, 1.15))
@@ -327,14 +418,34 @@ def _without_batch(array: np.ndarray, what: str) -> np.ndarray:
     return array
 
 
+def _codes(weights: np.ndarray) -> bytes:
+    """Weights as 16-bit square roots. They keep four decimals at 1 and far more near 0, where
+    hiding a sink and renormalising would otherwise magnify rounding; half the size of float32."""
+    return np.rint(np.sqrt(weights.clip(0, 1)) * 65535).astype("<u2").tobytes()
+
+
+def _rollout(rollout: Any, shape: tuple[int, ...]) -> np.ndarray | None:
+    """The extra map as float32 (tokens, tokens)."""
+    if rollout is None:
+        return None
+    array = attention_array(rollout)
+    if array.shape != (1, 1, *shape[2:]):
+        raise ValueError(
+            f"rollout has shape {tuple(rollout.shape)}, expected {shape[2:]} or {(1, *shape[2:])}"
+        )
+    return array[0, 0]
+
+
 def _checked(
     attention: Any,
-    tokens: Sequence[str],
+    tokens: Sequence[str] | None,
     query_tokens: Sequence[str] | None,
     names: Sequence[str] | None,
 ) -> tuple[np.ndarray, list[str], list[str], list[str]]:
     array = attention_array(attention)
     layers, _, queries, keys = array.shape
+    if tokens is None:
+        raise ValueError(f"tokens are needed, one string for each of {keys} keys, or an image")
     tokens = [str(token) for token in tokens]
     if len(tokens) != keys:
         raise ValueError(f"attention has {keys} keys but tokens has {len(tokens)} entries")

@@ -112,14 +112,16 @@ class ZooWidget(StaticFallback, anywidget.AnyWidget):
 
     The script defines `function render({ model, el })` and ends with `export default { render };`.
     It can use every function of `common.js` without importing it: both files become one module.
+    A long script may come in several files: then `_script` is a tuple of them.
     """
 
-    _script: str = ""
+    _script: str | tuple[str, ...] = ""
     _style: str = ""
 
     def __init_subclass__(cls, **kwargs: Any) -> None:
         if "_script" in cls.__dict__:  # not in the subclass that add_traits makes of an instance
-            cls._esm = _read("common.js") + "\n" + _read(cls._script)
+            scripts = (cls._script,) if isinstance(cls._script, str) else cls._script
+            cls._esm = "\n".join(map(_read, ("common.js", *scripts)))
             # A notebook holds several widgets, each with its copy of common.css. The class twice
             # lets a widget's own rules win over copies that were added after them.
             own = _read(cls._style) if cls._style else ""

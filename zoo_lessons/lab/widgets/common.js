@@ -128,8 +128,8 @@ const COLORMAPS = {
 
 const colormapCache = {};
 
-/** A colour map as { rgb: Uint8Array(768), abgr: Uint32Array(256), css(t) }, t in [0, 1].
- *  `abgr` entries go straight into an ImageData's buffer. */
+/** A colour map as { rgb: Uint8Array(768), abgr: Uint32Array(256), css(t), gradient }, t in [0, 1].
+ *  `abgr` entries go straight into an ImageData's buffer; `gradient` is a CSS background. */
 function colormap(name) {
   if (!(name in COLORMAPS)) throw new Error(`no colour map "${name}"`);
   if (colormapCache[name]) return colormapCache[name];
@@ -148,7 +148,8 @@ function colormap(name) {
     const i = 3 * clamp(Math.round(t * 255), 0, 255);
     return `rgb(${rgb[i]}, ${rgb[i + 1]}, ${rgb[i + 2]})`;
   };
-  return (colormapCache[name] = { rgb, abgr, css });
+  const gradient = `linear-gradient(to right, ${COLORMAPS[name].join(", ")})`;
+  return (colormapCache[name] = { rgb, abgr, css, gradient });
 }
 
 /** The theme's colours, ready for a canvas: fg, bg, muted, panel, grid, border, accent, error,

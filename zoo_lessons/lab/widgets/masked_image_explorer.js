@@ -62,8 +62,8 @@ function render({ model, el }) {
     h("div", { class: "zoo-controls" }, imageSelect, ratioSlider,
       h("div", { class: "zoo-group" }, another, drawText), pasteBox),
     h("div", { class: "zoo-panels" },
-      panel("Original", original), panel("What the encoder reads", seen), panel("Reconstruction", result),
-      panel("Loss of each hidden patch", heat, h("div", { class: "zoo-legend" },
+      panel("Original", original), panel("Visible patches", seen), panel("Reconstruction", result),
+      panel("Loss per patch", heat, h("div", { class: "zoo-legend" },
         h("span", {}, "0", scale, scaleEnd), h("span", {}, emptySwatch, "visible"))),
       chart),
     h("p", { class: "zoo-note" },
@@ -165,7 +165,7 @@ function render({ model, el }) {
     const most = Math.max(...kept.flatMap((i) => means[i]));
     const low = xs[0], high = xs[xs.length - 1];
     chart.draw({
-      colors, xRange: [low, high], yRange: [0, 1.1 * most], xFormat: (x) => `${Number((100 * x).toFixed(0))}`,
+      colors, xRange: [low, high], yRange: [0, 1.1 * most], xTicks: niceTicks(low, high, chart.surface.width / 60), xFormat: (x) => `${Number((100 * x).toFixed(0))}`,
       yFormat: (y) => String(Number(y.toPrecision(3))), xLabel: "hidden patches (%)", yLabel: "mean loss",
       lines: [{ xs, ys, color: colors.series[0] }],
       dots: [
@@ -179,16 +179,14 @@ function render({ model, el }) {
   function drawAll() {
     if (!width) return;
     colors = themeColors(root);
-    const palette = colormap("cividis");
     imageSelect.set(String(state.image));
     ratioSlider.set(state.ratio);
     pasteBox.set(state.paste);
     drawText.textContent = `${state.draw + 1} of ${draws}`;
     load();
     layout();
-    scale.style.background =
-      `linear-gradient(to right, ${[0, 0.25, 0.5, 0.75, 1].map(palette.css).join(", ")})`;
-    scaleEnd.textContent = `${shown.most.toPrecision(2)} and more`;
+    scale.style.background = colormap("cividis").gradient;
+    scaleEnd.textContent = `≥ ${shown.most.toPrecision(2)}`;
     emptySwatch.style.background = colors.panel;
     const name = data.names[state.image];
     original.element.setAttribute("aria-label", `Original: ${name}`);
