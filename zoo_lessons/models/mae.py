@@ -24,7 +24,7 @@ from zoo_lessons.layers.blocks import EncoderBlock
 from zoo_lessons.layers.checks import require_divisible
 from zoo_lessons.layers.patches import PatchEmbedding, image_to_patches, patches_to_image
 from zoo_lessons.layers.positions import sinusoidal_positions
-from zoo_lessons.models.vit import ViT, ViTConfig
+from zoo_lessons.models.vit import ViT, ViTConfig, initialise
 
 
 @dataclass(frozen=True)
@@ -156,7 +156,7 @@ class MAE(nn.Module):
         )
         self.norm = nn.LayerNorm(c.d_model, c.eps)
         self.decoder = MAEDecoder(c)
-        self.apply(_initialise)
+        self.apply(initialise)
         for parameter in (self.embeddings.class_token, self.decoder.mask_token):
             nn.init.normal_(parameter, std=0.02)
 
@@ -278,10 +278,3 @@ def _grid_positions(side: int, width: int) -> nn.Parameter:
     row = line.repeat_interleave(side, dim=0)
     grid = torch.cat([column, row], dim=-1)  # (side², width)
     return nn.Parameter(torch.cat([torch.zeros(1, width), grid])[None], requires_grad=False)
-
-
-def _initialise(module: nn.Module) -> None:
-    """Xavier uniform, as in the published code; the patch projection as a linear layer."""
-    if isinstance(module, nn.Linear | nn.Conv2d):
-        nn.init.xavier_uniform_(module.weight.view(len(module.weight), -1))
-        nn.init.zeros_(module.bias)
