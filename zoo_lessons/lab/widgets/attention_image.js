@@ -63,7 +63,7 @@ function aeOnImage({ model, el }) {
   const live = liveRegion();
   const root = mount(el,
     h("div", { class: "zoo-controls" }, group(layerSlider, headSlider), group(opacitySlider, colorSelect, scaleBox)),
-    h("div", { class: "zoo-panels" }, queryPanel, overviewPanel, looksPanel), live);
+    h("div", { class: "zoo-panels" }, queryPanel, looksPanel, overviewPanel), live);
 
   // ------------------------------------------------------------ words
   const isRollout = (layer) => layer === data.layers;
@@ -111,7 +111,7 @@ function aeOnImage({ model, el }) {
     const wide = width >= 900, medium = width >= 560;
     const budget = (wide ? width * 0.36 : width) - left - 4;
     // A tile has the image's proportions.
-    const tall = (image.height / image.width);
+    const tall = image.height / image.width;
     const tile = clamp(Math.min(budget / columns - AE_GAP, (380 / layers - AE_GAP) / tall), 8, 90);
     place = { left, top: 18, tile, high: tile * tall, labels };
     overview.resize(Math.ceil(left + columns * (tile + AE_GAP) + 4), Math.ceil(18 + layers * (place.high + AE_GAP) + 4));
@@ -122,8 +122,6 @@ function aeOnImage({ model, el }) {
     place.cellHeight = picture.height / image.rows;
     const side = `${Math.max(picture.width, Math.min(room, 220))}px`;
     queryPanel.style.width = looksPanel.style.width = side;
-    overviewPanel.style.order = wide ? 0 : 1;
-    looksPanel.style.order = 0;
   }
 
   // ------------------------------------------------------------ drawing

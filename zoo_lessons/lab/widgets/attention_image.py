@@ -85,18 +85,20 @@ class ImageTokens:
 def picture_on_image(
     image: ImageTokens, weights: np.ndarray, query: int, color_map: str, explorer: Any
 ) -> bytes:
-    """The image with the query (left), all heads from there (middle), the open one (right)."""
+    """The image with the query (left), the weights over it (middle), all heads from there (right)."""
     from matplotlib.figure import Figure
 
     height, width, _ = image.pixels.shape
     rows, columns = image.grid
     first = int(image.class_token)
     fig = Figure(figsize=(9, 0.9 + min(4.5, 3.0 * height / width)), layout="constrained")
-    left, middle, right = fig.subplots(1, 3)
+    left, middle, overview = fig.subplots(1, 3)
     left.imshow(for_plot(image.pixels), interpolation="nearest")
     left.set_title(plot_text(f"query: {explorer.tokens[query]}"), fontsize=9)
 
-    heads = explorer.weights[:, :, query, first:].reshape(*explorer.weights.shape[:2], rows, columns)
+    heads = explorer.weights[:, :, query, first:].reshape(
+        *explorer.weights.shape[:2], rows, columns
+    )
     heads = np.concatenate([heads.mean(axis=1, keepdims=True), heads], axis=1)
     if explorer.scale_to_maximum:
         heads = heads / np.maximum(heads.max(axis=(2, 3), keepdims=True), 1e-12)
@@ -104,15 +106,15 @@ def picture_on_image(
     tiles = np.full((layers, count, rows + 1, columns + 1), np.nan, np.float32)  # 1 for a gap
     tiles[:, :, :rows, :columns] = heads
     mosaic = tiles.transpose(0, 2, 1, 3).reshape(layers * (rows + 1), count * (columns + 1))
-    middle.imshow(mosaic, cmap=color_map, vmin=0, vmax=1, interpolation="nearest")
-    middle.set_title("all heads from there", fontsize=9)
-    middle.set_xlabel("mean, then heads", fontsize=8)
-    middle.set_ylabel("layers", fontsize=8)
+    overview.imshow(mosaic, cmap=color_map, vmin=0, vmax=1, interpolation="nearest")
+    overview.set_title("all heads from there", fontsize=9)
+    overview.set_xlabel("mean, then heads", fontsize=8)
+    overview.set_ylabel("layers", fontsize=8)
 
     patches = weights[first:].reshape(rows, columns)
     grey = for_plot(image.pixels).mean(axis=2)
-    right.imshow(grey, cmap="gray", vmin=0, vmax=255, interpolation="nearest")
-    heat = right.imshow(
+    middle.imshow(grey, cmap="gray", vmin=0, vmax=255, interpolation="nearest")
+    heat = middle.imshow(
         patches,
         cmap=color_map,
         vmin=0,
@@ -121,14 +123,14 @@ def picture_on_image(
         extent=(-0.5, width - 0.5, height - 0.5, -0.5),
         interpolation="nearest",
     )
-    fig.colorbar(heat, ax=right, shrink=0.7)
+    fig.colorbar(heat, ax=middle, shrink=0.7)
     title = explorer.view_title().rsplit(", from", 1)[0]
     itself = f"\non the class token: {weights[0]:.3f}" if first else ""
-    right.set_title(plot_text(title + itself), fontsize=9)
+    middle.set_title(plot_text(title + itself), fontsize=9)
     if query >= first:
-        for axes in (left, right):
+        for axes in (left, middle):
             _mark(axes, *divmod(query - first, columns), height / rows, width / columns)
-    for axes in (left, middle, right):
+    for axes in (left, middle, overview):
         axes.set_xticks([])
         axes.set_yticks([])
     return figure_png(fig)

@@ -214,6 +214,8 @@ def _array(values: Any, name: str) -> np.ndarray:
 def _images(images: Any, reconstructions: Any) -> tuple[np.ndarray, np.ndarray]:
     """uint8 images (images, height, width, channels), and float32 reconstructions to fit."""
     pixels, painted = to_bytes(images, "images"), _array(reconstructions, "reconstructions")
+    if getattr(reconstructions, "dtype", None) == np.uint8:
+        painted = painted / np.float32(255)
     grey = pixels.ndim == 3
     if grey:
         pixels, painted = pixels[..., None], painted[..., None]
