@@ -215,3 +215,98 @@ lab.check("08.stream_masks", order_as_turns)
 
 # %% [markdown]
 # <!-- further exercises, tagging: written by their author, below -->
+
+# %% [markdown]
+# ## Exercise F1 · One label for a word in pieces
+#
+# The first piece carries its word's label; everything else is left out of the loss.
+
+# %%
+def align_labels(word_ids, labels):
+    aligned, before = [], None
+    for word in word_ids:
+        is_first = word is not None and word != before
+        aligned.append(labels[word] if is_first else -100)
+        before = word
+    return aligned
+
+
+lab.check("08.align_labels", align_labels)
+
+# %% [markdown]
+# `before` starts as None, so [CLS] and [SEP], whose word is None, are never first pieces. A common
+# mistake is to give the later pieces the label 0. That trains the model to end every entity inside
+# its words, and the check says so:
+
+# %%
+lab.check(
+    "08.align_labels",
+    lambda word_ids, labels: [
+        -100 if word is None else label if label != -100 else 0
+        for word, label in zip(word_ids, align_labels(word_ids, labels), strict=True)
+    ],
+)
+
+
+# %% [markdown]
+# ## Exercise F2 · From tags to entities
+#
+# A B- tag opens a span. An I- tag lengthens the last span if the type is the same and nothing lies
+# between.
+
+# %%
+def entity_spans(tags):
+    spans = []
+    for place, tag in enumerate(tags):
+        prefix, _, name = tag.partition("-")
+        if prefix == "B":
+            spans.append((name, place, place + 1))
+        elif prefix == "I" and spans and spans[-1][0] == name and spans[-1][2] == place:
+            spans[-1] = (name, spans[-1][1], place + 1)
+    return spans
+
+
+lab.check("08.entity_spans", entity_spans)
+
+# %% [markdown]
+# No span is ever "open", so none can be lost at the end of the sentence: each I- tag writes its end
+# at once. Many scripts let an I- tag start an entity when no B- tag came before. That is kinder to a
+# tagger that makes illegal steps, and figures from such a script cannot be compared with ours.
+#
+# ## Exercise F3 · The log-partition of a CRF
+#
+# One step adds the transitions, sums over the earlier tag in logarithms, and adds the emissions.
+
+# %%
+import torch
+
+
+def log_partition(emissions, transitions, start, end, mask):
+    scores = start + emissions[:, 0]  # (batch, tags)
+    for t in range(1, emissions.shape[1]):
+        paths = scores[:, :, None] + transitions  # (batch, from, to)
+        longer = paths.logsumexp(dim=1) + emissions[:, t]  # (batch, tags)
+        scores = torch.where(mask[:, t, None], longer, scores)
+    return (scores + end).logsumexp(dim=1)
+
+
+lab.check("08.log_partition", log_partition)
+
+# %% [markdown]
+# `scores[:, :, None]` stands along the rows of `transitions`, which are the tags *from* which a step
+# goes, so the sum runs over axis 1. Summed over axis 2, the result has the right shape and is wrong:
+
+# %%
+def over_the_wrong_axis(emissions, transitions, start, end, mask):
+    scores = start + emissions[:, 0]
+    for t in range(1, emissions.shape[1]):
+        longer = (scores[:, :, None] + transitions).logsumexp(dim=2) + emissions[:, t]
+        scores = torch.where(mask[:, t, None], longer, scores)
+    return (scores + end).logsumexp(dim=1)
+
+
+lab.check("08.log_partition", over_the_wrong_axis)
+
+# %% [markdown]
+# A version that multiplies exponentials and takes the logarithm at the end passes on small scores
+# and gives inf on scores in the hundreds. `logsumexp` subtracts the maximum first.
