@@ -170,6 +170,7 @@ lab.check("08.mean_pool", mean_pool)
 # Now let the encoder stay as it is, **frozen**, and use its vectors as features for a logistic
 # regression. It gets them from the six layers without a single gradient.
 
+
 # %%
 def as_tensors(passages, length=32):
     """Token ids and mask, cut or padded to 32 tokens, and labels."""
@@ -692,7 +693,9 @@ lab.show_figure(
 # %%
 methods = {**record["methods"], "kept in 2.4 MB": [record["checkpoint_scores"]]}
 columns = {"validation": "known wordings", "test": "new wordings"}
-print(f"exact match in %, mean over seeds (lowest to highest); {record['questions']} questions each\n")
+print(
+    f"exact match in %, mean over seeds (lowest to highest); {record['questions']} questions each\n"
+)
 print(f"{'':15}" + "".join(f"{name:>22}" for name in columns.values()))
 for name, runs in methods.items():
     cells = []
@@ -736,7 +739,9 @@ places = np.arange(len(tokens))
 ax.bar(places - 0.2, chances[0], 0.4, label="start")
 ax.bar(places + 0.2, chances[1], 0.4, label="end", hatch="//")
 ax.set_xticks(places, tokens, rotation=90)
-ax.set(title="Where does the answer start, where does it end?", ylabel="probability", xlabel="token")
+ax.set(
+    title="Where does the answer start, where does it end?", ylabel="probability", xlabel="token"
+)
 ax.legend()
 lab.show_figure(
     fig,
@@ -821,18 +826,19 @@ def ask(question):
     return Answer(rows, passage, (found.first, found.last) if found.last > found.first else None)
 
 
-AskBox(ask, examples=[
+AskBox(
+    ask,
+    examples=[
         "Where is the file?",
         "What is it useful for?",
         "Which one is read first?",
         "Who wrote the debugger?",
-    ], values="share")
+    ],
+    values="share",
+)
 
 # %% [markdown]
 # REFTEXT
-
-# %% [markdown]
-# <!-- further sections, sequence tagging and semantic search: written by their author, from here -->
 
 # %% [markdown]
 # ## 9 · Tags that follow rules (further)
@@ -886,7 +892,8 @@ for piece, word in zip(encoded.tokens, encoded.word_ids, strict=True):
 # (section 5.3) settles it: the **first piece** carries the label. All other positions get the label
 # $-100$, which `cross_entropy` leaves out.
 #
-# ### Exercise F1 · One label for a word in pieces (★☆☆, 6 min)
+# ### Exercise 5 · One label for a word in pieces (★☆☆, 6 min)
+
 
 # %% tags=["exercise"]
 def my_align_labels(word_ids, labels):
@@ -940,6 +947,7 @@ labels = pad_sequence(
 )  # (references, words)
 print("d_model", x.shape[-1], "· labels fit the words:", labels.shape == x.shape[:2])
 
+
 # %% tags=["nbval-ignore-output"]
 def train_head(crf, steps=60):
     torch.manual_seed(0)
@@ -963,7 +971,8 @@ for word, tag, true in list(zip(tested[2].words, by_word[2], tested[2].tags, str
 # Some tag sequences are nonsense from the start: `I-TITLE` behind `O` continues a title that never
 # began. BIO calls such a step **illegal**.
 #
-# ### Exercise F2 · From tags to entities (★★☆, 10 min)
+# ### Exercise 6 · From tags to entities (★★☆, 10 min)
+
 
 # %% tags=["exercise"]
 def my_entity_spans(tags):
@@ -1082,10 +1091,11 @@ print("three loops agree with the sum over all sequences")
 
 
 # %% [markdown]
-# ### Exercise F3 · The log-partition of a CRF (★★★, 15 min)
+# ### Exercise 7 · The log-partition of a CRF (★★★, 15 min)
 #
 # $\log Z$ is called the **log-partition**. Write it for a padded batch, with one loop over the
 # words and none over the tags. All lengths are at least 1.
+
 
 # %% tags=["exercise"]
 def my_log_partition(emissions, transitions, start, end, mask):
@@ -1207,9 +1217,7 @@ fig, axes = plt.subplots(1, 3, figsize=(9, 3.8), sharey=True)
 for ax, (name, sizes) in zip(axes, tagging["f1"].items(), strict=True):
     runs = {head: torch.tensor([row[head]["test"] for row in sizes.values()]).T for head in heads}
     counts = [int(size) for size in sizes]
-    lab.lines(
-        runs, counts, title=name, x_axis="references to train on", y_axis="", log="x", ax=ax
-    )
+    lab.lines(runs, counts, title=name, x_axis="references to train on", y_axis="", log="x", ax=ax)
     ax.axhline(tagging["baselines"]["rule"]["test"], color="grey", label="rule by hand")
     ax.get_legend().remove()
 axes[0].set(ylabel="entity F1, test references", ylim=(0, 1))
@@ -1317,6 +1325,7 @@ lab.show_source(mean_pooled)
 #
 # **Try this.** Ask the same thing twice, in other words. Then ask for something that is not there,
 # such as a recipe for bread: the box always answers, and only the low similarity gives it away.
+
 
 # %% tags=["nbval-ignore-output"]
 def search(question):
@@ -1449,13 +1458,16 @@ for test, results in figures["tests"].items():
 # less than a third of the cases. Where does each fail? Here are the questions on which the two
 # differ most.
 
+
 # %% tags=["nbval-ignore-output"]
 def show_failures(loser, winner, count=3):
     ratio = [one["rank"][loser] / one["rank"][winner] for one in figures["asked"]]
     for i in sorted(range(len(ratio)), key=lambda i: -ratio[i])[:count]:
         one = figures["asked"][i]
         print(f"{one['question']}  ({winner}: rank {one['rank'][winner]})")
-        print(f"   {loser} has it at rank {one['rank'][loser]}. Its first: {one['first'][loser]}...")
+        print(
+            f"   {loser} has it at rank {one['rank'][loser]}. Its first: {one['first'][loser]}..."
+        )
         print(f"   right: {one['answer']}...\n")
 
 
@@ -1467,9 +1479,6 @@ show_failures("MiniLM", "BM25")
 # order is close to any text about order. What does it cost? One pass of the encoder per passage,
 # once; then one pass per question and $N \cdot d$ multiplications for $N$ passages. BM25 needs no
 # model at all. And a vector holds only what the encoder read: at most 256 pieces of a passage.
-
-# %% [markdown]
-# <!-- further sections: to here -->
 
 # %% [markdown]
 # ## 11 · Two streams belong to XLNet
@@ -1488,7 +1497,7 @@ show_failures("MiniLM", "BM25")
 # - the **query stream** $g_i$: it sees the tokens before $i$ in the order, *not itself*. It starts from
 #   one trained vector, the same for all, and its place.
 #
-# ### Exercise 5 · Two streams (★★☆, 8 min)
+# ### Exercise 8 · Two streams (★★☆, 8 min)
 #
 # Write both masks for a given order.
 
@@ -1571,8 +1580,8 @@ for name, stream in {"query stream g_1": new_g, "content stream h_1": new_h}.ite
 # %% [markdown]
 # $g_1$ can predict *cat* because it depends on *sat* and *mat* alone: what came before it in the
 # order. $h_1$ depends on *cat* too, and that is what later tokens need. For question answering XLNet
-# drops the query stream and fine-tunes the content stream with all tokens visible: start and end
-# heads again (the paper's section 2.6 and appendix A). So where the article puts two streams, neither
+# drops the query stream and uses the content stream as an ordinary Transformer (end of section 2.3),
+# again with a head for the start and one for the end. So where the article puts two streams, neither
 # BERT nor even XLNet has them.
 #
 # ### Claim C23, measured
@@ -1679,7 +1688,7 @@ lab.quiz("08")
 #   and 10). Two-stream attention belongs to XLNet, not to BERT.
 # - **Next:** 09 ViT takes the encoder to images. **Read:** Devlin et al. 2018,
 #   [BERT](https://arxiv.org/abs/1810.04805), sections 3.2, 4 and 5.3 (frozen features); Rajpurkar et
-#   al. 2018, [Know What You Don't Know](https://arxiv.org/abs/1806.03822), section 3, on questions
+#   al. 2018, [Know What You Don't Know](https://arxiv.org/abs/1806.03822), section 4, on questions
 #   without an answer; Yang et al. 2019, [XLNet](https://arxiv.org/abs/1906.08237), section 2.3;
 #   Mosbach et al. 2021, [On the Stability of Fine-tuning
-#   BERT](https://arxiv.org/abs/2006.04884), section 4, on learning rates.
+#   BERT](https://arxiv.org/abs/2006.04884), section 6, on learning rates.

@@ -12,7 +12,7 @@ def test_left_to_right_is_the_causal_mask():
 
 
 def test_figure_of_the_paper():
-    # figure 1 (d): factorization order 3 -> 2 -> 4 -> 1, counted from 0 here
+    # the example of figure 1: factorization order 3 -> 2 -> 4 -> 1, counted from 0 here
     content, query = two_stream_masks([2, 1, 3, 0])
     assert content.int().tolist() == [[1, 1, 1, 1], [0, 1, 1, 0], [0, 0, 1, 0], [0, 1, 1, 1]]
     assert torch.equal(query, content & ~torch.eye(4, dtype=torch.bool))

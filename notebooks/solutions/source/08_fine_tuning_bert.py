@@ -183,43 +183,10 @@ lab.check("08.answer_f1", f1_of_sets)
 
 
 # %% [markdown]
-# ## Exercise 5 · Two streams
-#
-# Find each token's turn, then compare turns.
-
-
-# %%
-def stream_masks(order):
-    turn = torch.empty(len(order), dtype=torch.long)
-    turn[torch.tensor(order)] = torch.arange(len(order))  # turn[i]: when token i is predicted
-    content = turn[None, :] <= turn[:, None]  # (tokens that look, tokens looked at)
-    query = turn[None, :] < turn[:, None]
-    return content, query
-
-
-lab.check("08.stream_masks", stream_masks)
-
-# %% [markdown]
-# `order` answers "which token comes at turn t?"; the mask needs "at which turn comes token i?". The
-# one is the inverse permutation of the other. Taking `order` itself for the turns works for left to
-# right, where both are the same, and for no other order that is not its own inverse:
-
-
-# %%
-def order_as_turns(order):
-    turn = torch.tensor(order)
-    return turn[None, :] <= turn[:, None], turn[None, :] < turn[:, None]
-
-
-lab.check("08.stream_masks", order_as_turns)
-
-# %% [markdown]
-# <!-- further exercises, tagging: written by their author, below -->
-
-# %% [markdown]
-# ## Exercise F1 · One label for a word in pieces
+# ## Exercise 5 · One label for a word in pieces
 #
 # The first piece carries its word's label; everything else is left out of the loss.
+
 
 # %%
 def align_labels(word_ids, labels):
@@ -249,10 +216,11 @@ lab.check(
 
 
 # %% [markdown]
-# ## Exercise F2 · From tags to entities
+# ## Exercise 6 · From tags to entities
 #
 # A B- tag opens a span. An I- tag lengthens the last span if the type is the same and nothing lies
 # between.
+
 
 # %%
 def entity_spans(tags):
@@ -272,15 +240,14 @@ lab.check("08.entity_spans", entity_spans)
 # No span is ever "open", so none can be lost at the end of the sentence: each I- tag writes its end
 # at once. Many scripts let an I- tag start an entity when no B- tag came before. That is kinder to a
 # tagger that makes illegal steps, and figures from such a script cannot be compared with ours.
-#
-# ## Exercise F3 · The log-partition of a CRF
+
+# %% [markdown]
+# ## Exercise 7 · The log-partition of a CRF
 #
 # One step adds the transitions, sums over the earlier tag in logarithms, and adds the emissions.
 
+
 # %%
-import torch
-
-
 def log_partition(emissions, transitions, start, end, mask):
     scores = start + emissions[:, 0]  # (batch, tags)
     for t in range(1, emissions.shape[1]):
@@ -296,6 +263,7 @@ lab.check("08.log_partition", log_partition)
 # `scores[:, :, None]` stands along the rows of `transitions`, which are the tags *from* which a step
 # goes, so the sum runs over axis 1. Summed over axis 2, the result has the right shape and is wrong:
 
+
 # %%
 def over_the_wrong_axis(emissions, transitions, start, end, mask):
     scores = start + emissions[:, 0]
@@ -310,3 +278,35 @@ lab.check("08.log_partition", over_the_wrong_axis)
 # %% [markdown]
 # A version that multiplies exponentials and takes the logarithm at the end passes on small scores
 # and gives inf on scores in the hundreds. `logsumexp` subtracts the maximum first.
+
+
+# %% [markdown]
+# ## Exercise 8 · Two streams
+#
+# Find each token's turn, then compare turns.
+
+
+# %%
+def stream_masks(order):
+    turn = torch.empty(len(order), dtype=torch.long)
+    turn[torch.tensor(order)] = torch.arange(len(order))  # turn[i]: when token i is predicted
+    content = turn[None, :] <= turn[:, None]  # (tokens that look, tokens looked at)
+    query = turn[None, :] < turn[:, None]
+    return content, query
+
+
+lab.check("08.stream_masks", stream_masks)
+
+# %% [markdown]
+# `order` answers "which token comes at turn t?"; the mask needs "at which turn comes token i?". The
+# one is the inverse permutation of the other. Taking `order` itself for the turns works for left to
+# right, where both are the same, and for no other order that is not its own inverse:
+
+
+# %%
+def order_as_turns(order):
+    turn = torch.tensor(order)
+    return turn[None, :] <= turn[:, None], turn[None, :] < turn[:, None]
+
+
+lab.check("08.stream_masks", order_as_turns)
