@@ -507,10 +507,10 @@ example = asked[0]
 batch = encode_questions(tokenizer, [example.question], [example.passage])
 start, end = span_positions(batch, [example.start], [example.answer])
 tokens = tokenizer.encode(example.question, example.passage).tokens
-for name, row in {"segment": batch.token_type_ids, "passage": batch.in_passage.int()}.items():
-    print(f"{name:8}", *row[0].tolist())
-print("tokens  ", *tokens)
-print("answer  ", tokens[start : end + 1], "at", int(start), "to", int(end))
+for segment in (0, 1):
+    inside = batch.token_type_ids[0] == segment
+    print(f"segment {segment}:", *(t for t, here in zip(tokens, inside, strict=True) if here))
+print("answer:", tokens[start : end + 1], "· start", int(start), "· end", int(end))
 
 # %% [markdown]
 # ## 6 · From scores to a span
@@ -1649,8 +1649,8 @@ lab.show_source(best_spans)
 # | dropout before the head | 0.1 | 0.1 (classification and tagging) | the same, with its own rate |
 # | start and end | two vectors | one linear layer with two outputs | the same |
 # | loss | sum of the log-likelihoods of start and end | mean of two cross-entropies | mean of two cross-entropies, out-of-range positions ignored |
-# | legal spans | $j \ge i$ | $j \ge i$, in the passage, at most 15 tokens | left to the pipeline (`max_answer_len=15`) |
-# | no answer | span of [CLS], threshold $\tau$ | the same | the same, off by default |
+# | legal spans | $j \ge i$ | $j \ge i$, in the passage, at most 15 tokens | the model gives scores; choosing a span is left to you |
+# | no answer | span of [CLS], threshold $\tau$ | the same | left to you |
 
 # %% [markdown]
 # ## 13 · What it costs
@@ -1699,7 +1699,10 @@ for name, size in {"MiniLM": pretrained, "BERT-Base": base}.items():
         f"{name:9} fine-tuning {16 * size / 1e9:.2f} GB before activations, frozen "
         f"{4 * size / 1e9:.2f} GB; ten tasks on disk {10 * 4 * size / 1e9:.1f} GB"
     )
-CHECKPOINTCELL
+
+reading = load_record("reading")["figures"]
+size = 10 * reading["checkpoint"]["bytes"]
+print(f"ten changes of rank {reading['rank']} on disk: {size / 1e9:.3f} GB")
 
 # %% [markdown]
 # ## Quiz
