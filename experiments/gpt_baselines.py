@@ -2,7 +2,9 @@
 
 n-grams with interpolated modified Kneser-Ney smoothing, discounts tuned on the validation
 documents, count the same training blocks and predict the same tokens of the test documents. The
-interval of the difference to the best of them comes from a bootstrap over the test blocks.
+interval of the difference to the best of them comes from a bootstrap over the test blocks. A
+mixture of the two, weighted on the validation documents, shows whether each knows what the other
+does not.
 
 `by_place` splits the loss by the place in the block: a model that uses a long context gets better
 along the block, an n-gram does not. `tokenizers` measures one trigram in several vocabularies: its
@@ -30,6 +32,7 @@ from zoo_lessons.records import experiment, load_record
 ORDERS = (1, 2, 3, 4, 5)
 PLACES = (1, 4, 16, 48, LENGTH)  # bounds of the places in a block
 VOCABULARIES = (300, 2048, 8000)
+WEIGHTS = tuple(step / 20 for step in range(21))
 RESAMPLES = 2000
 
 
@@ -43,10 +46,19 @@ def model_losses(model: nn.Module, blocks: Tensor) -> Tensor:
     return torch.cat(parts).double()
 
 
-def ngram_losses(order: int, vocab_size: int, blocks: dict[str, Tensor]) -> Tensor:
-    """The same for a tuned n-gram model."""
-    model = NGram(order, vocab_size).fit(blocks["train"], blocks["validation"])
-    return -torch.stack(model.token_log_probabilities(blocks["test"]))[:, 1:]
+def tuned(order: int, vocab_size: int, blocks: dict[str, Tensor]) -> NGram:
+    """An n-gram model of the training blocks, its discounts tuned on the validation blocks."""
+    return NGram(order, vocab_size).fit(blocks["train"], blocks["validation"])
+
+
+def ngram_losses(model: NGram, blocks: Tensor) -> Tensor:
+    """The same for an n-gram model."""
+    return -torch.stack(model.token_log_probabilities(blocks))[:, 1:]
+
+
+def mixed(weight: float, first: Tensor, second: Tensor) -> Tensor:
+    """Losses of `weight` times the first model's probability plus the rest of the second's."""
+    return -(weight * (-first).exp() + (1 - weight) * (-second).exp()).log()
 
 
 def difference(ours: Tensor, theirs: Tensor) -> list[float]:
@@ -81,25 +93,37 @@ def gpt_baselines() -> dict[str, Any]:
     blocks = {split: encode_blocks(tokenizer, part, LENGTH) for split, part in texts.items()}
     size, counted = tokenizer.get_vocab_size(), amounts(tokenizer, blocks["test"])
 
+    ngrams = {f"{order}-gram": tuned(order, size, blocks) for order in ORDERS}
     losses = {"GPT": model_losses(model, blocks["test"])}
-    for order in ORDERS:
-        losses[f"{order}-gram"] = ngram_losses(order, size, blocks)
+    for name, ngram in ngrams.items():
+        losses[name] = ngram_losses(ngram, blocks["test"])
+    best = min(ngrams, key=lambda name: losses[name].mean())
+    gain = difference(losses["GPT"], losses[best])
+
+    held_out = (
+        model_losses(model, blocks["validation"]),
+        ngram_losses(ngrams[best], blocks["validation"]),
+    )
+    weight = min(WEIGHTS, key=lambda weight: mixed(weight, *held_out).mean())
+    losses["mixture"] = mixed(weight, losses["GPT"], losses[best])
     models = {name: per_amount(each.mean().item(), counted) for name, each in losses.items()}
     models = {"uniform": per_amount(math.log(size), counted), **models}
-    best = min((name for name in losses if name != "GPT"), key=lambda name: losses[name].mean())
 
     vocabularies = []
     for wanted in VOCABULARIES:
         other = train_byte_bpe(texts["train"], wanted)
         cut = {split: encode_blocks(other, part, LENGTH) for split, part in texts.items()}
-        found = ngram_losses(3, other.get_vocab_size(), cut).mean().item()
+        trigram = tuned(3, other.get_vocab_size(), cut)
+        found = ngram_losses(trigram, cut["test"]).mean().item()
         vocabularies.append({"size": wanted, **per_amount(found, amounts(other, cut["test"]))})
     figures = {
         "checkpoint_sha256": load_record("gpt_prose")["figures"]["checkpoint"]["sha256"],
         "test": counted,
         "models": models,
         "best_ngram": best,
-        "gain_over_best_ngram": difference(losses["GPT"], losses[best]),
+        "gain_over_best_ngram": gain,
+        "gain_of_mixture": difference(losses["mixture"], losses[best]),
+        "weight_of_gpt": weight,
         "places": list(PLACES),
         "by_place": {name: by_place(losses[name]) for name in ("GPT", "2-gram", best)},
         "tokenizers": vocabularies,

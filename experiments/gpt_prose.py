@@ -30,7 +30,7 @@ from zoo_lessons.training.schedules import warmup_cosine
 
 NAME = "gpt_prose"
 VOCABULARY, LENGTH = 2048, 128
-BATCH, STEPS, WARMUP, RATE, DECAY = 16, 1200, 60, 3e-3, 0.1
+BATCH, STEPS, WARMUP, RATE, DECAY = 8, 2400, 100, 3e-3, 0.1
 
 
 def config(vocab_size: int = VOCABULARY) -> GPTConfig:
@@ -132,7 +132,7 @@ def gpt_prose() -> dict[str, Any]:
 
     saved = save_trained(NAME, trained, tokenizer)
     model = load_trained(NAME)
-    curve = torch.tensor(history.loss).view(-1, 10).mean(dim=1)
+    curve = torch.tensor(history.loss).view(-1, 20).mean(dim=1)
     figures = {
         "checkpoint": saved,
         "parameters": sum(p.numel() for p in model.parameters()),
@@ -142,8 +142,8 @@ def gpt_prose() -> dict[str, Any]:
         "steps": STEPS,
         "words": {name: sum(len(text.split()) for text in part) for name, part in texts.items()},
         "tokens": {name: part.numel() for name, part in blocks.items()},
-        "curve": {  # means of ten steps
-            "step": list(range(5, STEPS, 10)),
+        "curve": {  # means of twenty steps
+            "step": list(range(10, STEPS, 20)),
             "loss": [round(value, 4) for value in curve.tolist()],
         },
     }

@@ -8,7 +8,6 @@ import pytest
 import torch
 
 from experiments import gpt_baselines, gpt_captions, gpt_repetition
-from zoo_lessons.datasets.ngrams import NGram
 from zoo_lessons.datasets.words import EOS_ID, encode_batch, word_tokenizer
 from zoo_lessons.models.gpt import GPT, GPTConfig
 
@@ -48,9 +47,9 @@ def test_ngram_losses_leave_out_the_first_token_of_each_block():
     generator = torch.Generator().manual_seed(0)
     blocks = {name: torch.randint(5, (6, 9), generator=generator) for name in ("train", "test")}
     blocks["validation"] = blocks["train"]
-    losses = gpt_baselines.ngram_losses(2, 5, blocks)
+    model = gpt_baselines.tuned(2, 5, blocks)
+    losses = gpt_baselines.ngram_losses(model, blocks["test"])
     assert losses.shape == (6, 8)
-    model = NGram(2, 5).fit(blocks["train"], blocks["validation"])
     assert math.exp(losses.mean()) == pytest.approx(model.perplexity(blocks["test"], first=1))
 
 
@@ -60,3 +59,10 @@ def test_difference_has_the_sign_of_a_gain():
     noisy = theirs + torch.randn(50, 4, generator=torch.Generator().manual_seed(0))
     mean, low, high = gpt_baselines.difference(ours, noisy)
     assert low < mean < high
+
+
+def test_mixture_is_one_model_at_the_ends_and_better_than_both_between():
+    first, second = torch.tensor([[0.1, 3.0]]), torch.tensor([[3.0, 0.1]])
+    torch.testing.assert_close(gpt_baselines.mixed(1.0, first, second), first)
+    torch.testing.assert_close(gpt_baselines.mixed(0.0, first, second), second)
+    assert gpt_baselines.mixed(0.5, first, second).mean() < first.mean()
