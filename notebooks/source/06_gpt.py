@@ -299,11 +299,12 @@ with torch.no_grad():
     one_by_one = torch.stack([model(input_ids[:, : t + 1]).logits[0, -1] for t in range(9)])
 assert torch.allclose(at_once, one_by_one, atol=1e-5)
 print("nine passes and one pass give the same logits:", True)
+print("token computations:", sum(range(1, 10)), "in nine passes,", 9, "in one")
 
 # %% [markdown]
-# This is what recurrent networks lack. An LSTM is causal by nature and also gets a target at each
-# position, but it must take the positions one after the other. Lesson 04 timed both (claim C35); for a
-# language model those are the times that count:
+# An LSTM is causal by nature and also gets a target at each position. But it must take the positions
+# one after the other; a Transformer takes them all at once. Does that make its training faster? Lesson
+# 04 timed both (claim C35). Below 1 the Transformer is faster:
 
 # %% tags=["nbval-ignore-output"]
 from zoo_lessons.records import load_claim, load_record
@@ -316,6 +317,9 @@ for length, ratio in zip(record["figures"]["lengths"], training, strict=True):
 print(f"Claim C35: {load_claim('C35')['verdict']}.")
 
 # %% [markdown]
+# A processor with two cores cannot do much at once, so it shows little of this advantage. A GPU does
+# thousands of things at once, and there the LSTM's steps leave it idle.
+#
 # *Writing* is another matter. Each new token depends on the one before, so a Transformer too goes
 # step by step. Section 7 returns to that.
 #
@@ -367,13 +371,15 @@ def write_captions(count, seed=0, **options):
 
 
 # %% tags=["nbval-ignore-output"]
-for text in decode_batch(tokenizer, write_captions(6)[:, 1:]):
-    print(text)
+written = decode_batch(tokenizer, write_captions(200)[:, 1:])
+print("\n".join(written[:8]))
+copied = len(set(written) & set(captions["train"])) / len(written)
+print(f"\nof 200 texts, {copied:.0%} stand in the training set word for word")
 
 
 # %% [markdown]
-# Most of these are good captions, and hardly any of them is in the training set. Some are broken.
-# How good is the model, then? We need a number.
+# Most of these are good captions, and the model made them up. Some are broken. How good is it, then?
+# We need a number.
 
 # %% [markdown]
 # ## 3 · Perplexity
@@ -540,8 +546,8 @@ fig.axes[0].plot(live.step + 1, live.loss, color="#d55e00", label="just now", li
 fig.axes[0].legend()
 lab.show_figure(
     fig,
-    "Your run and the recorded one begin alike. The recorded run has more text and goes on for "
-    f"{record['steps']:,} steps.",
+    "Your run and the recorded one begin alike. Yours falls faster, because it has less to learn: the "
+    f"reference alone, again and again. The recorded one goes on for {record['steps']:,} steps.",
     "Line chart with a logarithmic step axis: the loss falls from about 7.6 nats, steeply at first. "
     "The live run covers the first 50 steps of the recorded one.",
 )
@@ -556,7 +562,7 @@ lab.show_figure(
 #
 # $$ \text{bits per byte} = \frac{\ell \cdot \text{tokens}}{\ln 2 \cdot \text{bytes}} $$
 #
-# One and the same model, a tuned trigram, in four vocabularies:
+# One and the same kind of model, a tuned trigram, in three vocabularies:
 
 # %%
 record = load_record("gpt_baselines")["figures"]
@@ -777,11 +783,11 @@ lab.check("06.top_p", top_p)
 #
 # </details>
 #
-# **Predict.** After which beginning does top-p with $p = 0.9$ keep more tokens: *for exam*, or
+# **Predict.** After which beginning does top-p with $p = 0.9$ keep more tokens: *The number*, or
 # *This function returns a*?
 
 # %% tags=["nbval-ignore-output"]
-for text in ("for exam", "This function returns a", "If the argument is None, the"):
+for text in ("The number", "This is equivalent", "This function returns a"):
     logits = next_logits(prose_ids(text))
     kept = keep_top_p(logits, 0.9).isfinite().sum().item()
     print(f"{text!r}: top-p keeps {kept} tokens, top-k with k = 20 keeps 20")
@@ -791,9 +797,10 @@ for text in ("for exam", "This function returns a", "If the argument is None, th
 #
 # **Try this.**
 #
-# 1. Temperature 0.2, then 2. What happens to the tail, *all others*?
+# 1. Temperature 0.2, then 2. What happens to the tail, the last bar?
 # 2. Temperature 1.5 with top-p 0.9. Compare the number of tokens that stay with temperature 1.
-# 3. Press *most likely* twenty times. Then undo, and draw instead. Type a beginning of your own.
+# 3. Press *Take the likeliest* twenty times. Start again, and press *Ten more* instead. Then type a
+#    beginning of your own.
 
 # %% tags=["nbval-ignore-output"]
 from zoo_lessons.lab.widgets import SamplingExplorer
@@ -890,8 +897,8 @@ for beams in (1, 2):
 # %% [markdown]
 # One beam is greedy. After *the green circle is* it takes the likeliest next word, whose continuations
 # then share the probability among many; a second beam has kept a word that starts a likelier text. Two
-# beams looked at some hundred texts and often came to the best of 85,184. Not always: beam search
-# promises nothing.
+# beams looked at a few hundred texts and came to the best of 85,184. That need not be so: see whether a
+# line above misses it. Beam search promises nothing.
 #
 # But is the *likeliest* text what we want? On to the next section.
 #
@@ -1187,8 +1194,8 @@ print(
 )
 
 # %% [markdown]
-# From here it is a small step to **filling in a form**: two shapes, both sizes given, and the first one
-# a red triangle, which no training caption ever showed. The grammar allows only captions with two
+# From here it is a small step to **filling in a form**: two shapes, both with their sizes, and the first
+# one a red triangle, which no training caption ever showed. The grammar allows only captions with two
 # objects in the canonical wording; the order fixes two of the words.
 
 # %%
