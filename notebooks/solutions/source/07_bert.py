@@ -41,7 +41,6 @@ from zoo_lessons.checkpoints import trained_tokenizer
 #
 # Longest match first, `##` inside the word, and all or nothing.
 
-
 # %%
 def wordpiece(word, vocabulary):
     pieces, start = [], 0
@@ -77,9 +76,9 @@ for word in words:
     assert wordpiece(word, vocabulary) == tokenizer.encode(word, add_special_tokens=False).tokens
 print("more than 2,000 words, all equal:", len(words) > 2000)
 
+
 # %% [markdown]
 # The most common slip looks the rest of a word up without `##`:
-
 
 # %%
 def wordpiece_without_marks(word, vocabulary):
@@ -100,7 +99,6 @@ lab.check("07.wordpiece", wordpiece_without_marks)
 # ## Exercise 2 · Segment ids
 #
 # Each `[SEP]` belongs to the sentence that it ends.
-
 
 # %%
 def segment_ids(length_a, length_b, length):
@@ -126,7 +124,6 @@ lab.check(
 #
 # Choose, keep the labels, then change the input.
 
-
 # %%
 def mask_tokens(input_ids, is_special, chance, fate, random_ids):
     chosen = (chance < 0.15) & ~is_special
@@ -144,7 +141,6 @@ lab.check("07.mask_tokens", mask_tokens)
 # the model learns the one answer that is never useful. `masked_fill` returns a copy, so the
 # caller's ids stay as they were.
 
-
 # %%
 def labels_too_late(input_ids, is_special, chance, fate, random_ids):
     masked, labels = mask_tokens(input_ids, is_special, chance, fate, random_ids)
@@ -158,7 +154,6 @@ lab.check("07.mask_tokens", labels_too_late)
 # ## Exercise 4 · Find the bug: a loss that is too good
 #
 # `.mean()` divided by all positions, of which only 15 % count.
-
 
 # %%
 def repaired_loss(logits, labels):
@@ -191,7 +186,6 @@ lab.check(
 #
 # True only if the coin says so *and* there is a next sentence.
 
-
 # %%
 def sentence_pair(documents, document, place, coin, draw):
     own = documents[document]
@@ -209,7 +203,6 @@ lab.check("07.sentence_pair", sentence_pair)
 # so that a B alone says nothing about the label. Drawing from *all* documents looks simpler, and
 # now and then calls the true next sentence "random":
 
-
 # %%
 def from_all_documents(documents, document, place, coin, draw):
     own = documents[document]
@@ -226,7 +219,6 @@ lab.check("07.sentence_pair", from_all_documents)
 # ## Exercise 6 · Count BERT's parameters
 #
 # Part by part, each with its biases.
-
 
 # %%
 def bert_parameters(vocabulary, positions, d, d_ff, layers):
