@@ -592,6 +592,8 @@ against_best("GPT", "gain_over_best_ngram")
 against_best(f"mixture, {record['weight_of_gpt']:.0%} GPT", "gain_of_mixture")
 
 # %%
+from itertools import pairwise
+
 places, by_place = record["places"], record["by_place"]
 fig = lab.lines(
     by_place,
@@ -600,9 +602,7 @@ fig = lab.lines(
     x_axis="place of the token in its block of 128",
     y_axis="perplexity per token",
 )
-fig.axes[0].set_xticks(
-    range(len(places) - 1), [f"{a} to {b - 1}" for a, b in zip(places, places[1:])]
-)
+fig.axes[0].set_xticks(range(len(places) - 1), [f"{a} to {b - 1}" for a, b in pairwise(places)])
 lab.show_figure(
     fig,
     "An n-gram has all the context it can use after a few tokens. GPT's curve falls for longer, but "
@@ -660,7 +660,7 @@ def prose_ids(text):
 prompt = "This function returns a"
 logits = next_logits(prose_ids(prompt))
 probability = logits.softmax(dim=-1)
-for value, token in zip(*probability.topk(5)):
+for value, token in zip(*probability.topk(5), strict=True):
     print(f"{value:6.1%}  {prose_tokenizer.decode([token.item()])!r}")
 
 
@@ -943,7 +943,8 @@ for name, options in ways.items():
 
 # %% tags=["nbval-ignore-output"]
 probability = next_logits(prose_ids("The cat sat on the")).softmax(dim=-1)
-ends = [f"{prose_tokenizer.decode([t.item()])!r} {v:.1%}" for v, t in zip(*probability.topk(6))]
+likeliest = zip(*probability.topk(6), strict=True)
+ends = [f"{prose_tokenizer.decode([token.item()])!r} {p:.1%}" for p, token in likeliest]
 mat = prose_tokenizer.encode(" mat").ids[0]
 place = int((probability > probability[mat]).sum()) + 1
 print("The cat sat on the ...", ", ".join(ends))
@@ -1084,7 +1085,7 @@ stored = [(layer_cache.keys, layer_cache.values) for layer_cache in cache]
 
 @torch.no_grad()
 def one_step():
-    for layer_cache, (keys, values) in zip(cache, stored):  # as before the last token
+    for layer_cache, (keys, values) in zip(cache, stored, strict=True):  # as before the last token
         layer_cache.keys, layer_cache.values = keys, values
     return prose_model(ids[:, -1:], cache=cache)
 
@@ -1228,7 +1229,7 @@ def scene_of(caption):
     return Scene(
         tuple(
             ShapeObject(shape, color, size, place)
-            for (size, color, shape), place in zip(described, places)
+            for (size, color, shape), place in zip(described, places, strict=True)
         )
     )
 
@@ -1237,7 +1238,7 @@ def scene_of(caption):
 import matplotlib.pyplot as plt
 
 fig, axes = plt.subplots(1, 4, figsize=(9, 2.9))
-for ax, text in zip(axes, ordered):
+for ax, text in zip(axes, ordered, strict=True):
     ax.imshow(render(scene_of(text), 96, "easy", 0))
     ax.set_title(textwrap.fill(text, 20), fontsize=9, fontweight="normal")
     ax.set_axis_off()
