@@ -92,14 +92,11 @@ def test_wrong_sizes_are_refused(options, message):
 
 def test_text_and_picture_follow_the_choice(explorer):
     again = PatchExplorer(photo(), (4, 8, 16, 32), patch_size=16)
-    assert (
-        explorer.static_text()
-        == again.static_text()
-        == (
-            "PatchExplorer: an image of 64 x 96 pixels in patches of 16 x 16: 4 x 6 = 24 patches of "
-            "768 numbers, sequence length 25, 625 scores per head, attention is 0.5% of a layer's "
-            "multiply-adds"
-        )
+    assert explorer.static_text() == again.static_text()
+    assert explorer.static_text() == (
+        "PatchExplorer: an image of 64 x 96 pixels in patches of 16 x 16: 4 x 6 = 24 patches of "
+        "768 numbers, sequence length 25, 625 scores per head, attention is 0.5% of a layer's "
+        "multiply-adds"
     )
     first = explorer.static_png()
     assert first == again.static_png()

@@ -26,8 +26,8 @@ class AttentionExplorer(AskingWidget):
     rows are queries and columns are keys; a click or Enter locks a row, whose weights then stay as
     bars while the pointer, the head or the layer changes.
 
-    With an image, the tokens are its patches: choose a query on the image, by pointer or arrow keys,
-    and see over the image where each head looks from there.
+    With an image, the tokens are its patches: choose a query on the image, by pointer or arrow
+    keys, and see over the image where each head looks from there.
 
     Args:
         attention: weights that sum to 1 over the keys (rows of zeros are allowed). One of

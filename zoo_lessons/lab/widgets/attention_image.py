@@ -85,7 +85,7 @@ class ImageTokens:
 def picture_on_image(
     image: ImageTokens, weights: np.ndarray, query: int, color_map: str, explorer: Any
 ) -> bytes:
-    """The image with the query (left), the weights over it (middle), all heads from there (right)."""
+    """The image with the query, the weights on show over it, and all heads from that query."""
     from matplotlib.figure import Figure
 
     height, width, _ = image.pixels.shape

@@ -197,7 +197,8 @@ function onThemeChange(fn) {
 // ---------------------------------------------------------------- canvas
 
 /** A sharp, focusable canvas of `width` x `height` CSS pixels, read as `label`.
- *  Returns { element, context, width, height, resize(width, height), at(event) -> [x, y] }. */
+ *  Returns { element, context, width, height, resize(width, height), fit(width, height),
+ *  at(event) -> [x, y] }. `resize` clears the canvas; `fit` leaves one of the right size alone. */
 function canvas2d(width, height, label) {
   // "application" lets arrow keys through while a screen reader is on.
   const element = h("canvas", { tabindex: 0, role: "application", "aria-label": label });
@@ -216,6 +217,9 @@ function canvas2d(width, height, label) {
       element.style.width = `${nextWidth}px`;
       element.style.aspectRatio = `${nextWidth} / ${nextHeight}`;
       context.setTransform(ratio, 0, 0, ratio, 0, 0);
+    },
+    fit(nextWidth, nextHeight) {
+      if (nextWidth !== surface.width || nextHeight !== surface.height) surface.resize(nextWidth, nextHeight);
     },
     at(event) {
       const box = element.getBoundingClientRect();

@@ -66,9 +66,9 @@ function render({ model, el }) {
     const wide = width >= 760;
     const room = wide ? width - 380 : width;
     scale = Math.min(room / data.width, 480 / data.height, Math.max(1, 360 / data.width));
-    picture.resize(Math.round(data.width * scale), Math.round(data.height * scale));
+    picture.fit(Math.round(data.width * scale), Math.round(data.height * scale));
     side.style.width = `${wide ? Math.min(420, width - picture.width - 24) : width}px`;
-    strip.resize(wide ? Math.min(420, width - picture.width - 24) : Math.min(width, 420), 62);
+    strip.fit(wide ? Math.min(420, width - picture.width - 24) : Math.min(width, 420), 62);
   }
 
   function drawPicture() {

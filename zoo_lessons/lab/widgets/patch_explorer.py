@@ -59,7 +59,7 @@ class PatchExplorer(ZooWidget):
         if min(whole.shape[:2]) < multiple:
             raise ValueError(
                 f"patch_sizes={sizes} divide only multiples of {multiple}, and the image has "
-                f"{whole.shape[0]}×{whole.shape[1]} pixels: leave out a size, or take a larger image"
+                f"{whole.shape[0]}×{whole.shape[1]} pixels: leave out a size, or use a larger image"
             )
         self._pixels = centre_crop(whole, multiple)
         self.d_model, self.d_ff = d_model, 4 * d_model if d_ff is None else d_ff
