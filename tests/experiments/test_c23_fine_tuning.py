@@ -17,8 +17,8 @@ TAGGING = {
 }
 READING = {
     "methods": {
-        "fine-tuned": [{"test": {"exact_match": 0.8}}, {"test": {"exact_match": 0.7}}],
-        "lexical": [{"test": {"exact_match": 0.5}}],
+        "fine-tuned": [{"validation": {"exact_match": 0.8}}, {"validation": {"exact_match": 0.7}}],
+        "lexical": [{"validation": {"exact_match": 0.5}}],
     }
 }
 ONE_STREAM = {"attentions_per_layer": 1.0, "sees_its_own_word": True}
