@@ -357,7 +357,7 @@ lab.show_figure(
 #
 # All three are predicted. For every other token the label is -100, which the loss leaves out.
 #
-# **Try this.** Type a sentence and press *new draw* a few times. Then set the rate to 50 %: could
+# **Try this.** Type a sentence and press *Draw again* a few times. Then set the rate to 50 %: could
 # *you* still fill the holes?
 
 # %%
