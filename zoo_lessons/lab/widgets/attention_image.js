@@ -114,10 +114,10 @@ function aeOnImage({ model, el }) {
     const tall = image.height / image.width;
     const tile = clamp(Math.min(budget / columns - AE_GAP, (380 / layers - AE_GAP) / tall), 8, 90);
     place = { left, top: 18, tile, high: tile * tall, labels };
-    overview.fit(Math.ceil(left + columns * (tile + AE_GAP) + 4), Math.ceil(18 + layers * (place.high + AE_GAP) + 4));
+    overview.resize(Math.ceil(left + columns * (tile + AE_GAP) + 4), Math.ceil(18 + layers * (place.high + AE_GAP) + 4));
     const room = wide ? (width - overview.width - 48) / 2 : medium ? (width - 24) / 2 : width;
     const scale = Math.min(room / image.width, 400 / image.height, 400 / image.width);
-    for (const surface of [picture, looks]) surface.fit(Math.floor(image.width * scale), Math.floor(image.height * scale));
+    for (const surface of [picture, looks]) surface.resize(Math.floor(image.width * scale), Math.floor(image.height * scale));
     place.cellWidth = picture.width / image.columns;
     place.cellHeight = picture.height / image.rows;
     const side = `${Math.max(picture.width, Math.min(room, 220))}px`;

@@ -197,8 +197,7 @@ function onThemeChange(fn) {
 // ---------------------------------------------------------------- canvas
 
 /** A sharp, focusable canvas of `width` x `height` CSS pixels, read as `label`.
- *  Returns { element, context, width, height, resize(width, height), fit(width, height),
- *  at(event) -> [x, y] }. `resize` clears the canvas; `fit` leaves one of the right size alone. */
+ *  Returns { element, context, width, height, resize(width, height), at(event) -> [x, y] }. */
 function canvas2d(width, height, label) {
   // "application" lets arrow keys through while a screen reader is on.
   const element = h("canvas", { tabindex: 0, role: "application", "aria-label": label });
@@ -217,9 +216,6 @@ function canvas2d(width, height, label) {
       element.style.width = `${nextWidth}px`;
       element.style.aspectRatio = `${nextWidth} / ${nextHeight}`;
       context.setTransform(ratio, 0, 0, ratio, 0, 0);
-    },
-    fit(nextWidth, nextHeight) {
-      if (nextWidth !== surface.width || nextHeight !== surface.height) surface.resize(nextWidth, nextHeight);
     },
     at(event) {
       const box = element.getBoundingClientRect();
@@ -245,12 +241,14 @@ const MARK = "#e8501e"; // selection: stands out on every colour map and photogr
 
 /** Frame a rectangle from outside, so that small cells stay visible. */
 function markRect(context, x, y, width, height) {
+  context.save();
   context.lineJoin = "round";
   for (const [style, line] of [["#ffffff", 4], [MARK, 2]]) {
     context.strokeStyle = style;
     context.lineWidth = line;
     context.strokeRect(x - 1, y - 1, width + 2, height + 2);
   }
+  context.restore();
 }
 
 // ---------------------------------------------------------------- images

@@ -96,7 +96,7 @@ function render({ model, el }) {
     const room = Math.min(300, Math.floor((width - 24 * (across - 1)) / across) - 1);
     cell = Math.min(room / columns, 300 / rows);
     for (const surface of [original, seen, result, heat]) {
-      surface.fit(Math.round(columns * cell), Math.round(rows * cell));
+      surface.resize(Math.round(columns * cell), Math.round(rows * cell));
       surface.element.parentElement.style.width = `${Math.max(surface.width, Math.min(room, 180))}px`;
     }
   }

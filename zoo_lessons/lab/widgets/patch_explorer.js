@@ -66,9 +66,9 @@ function render({ model, el }) {
     const wide = width >= 760;
     const room = wide ? width - 380 : width;
     scale = Math.min(room / data.width, 480 / data.height, Math.max(1, 360 / data.width));
-    picture.fit(Math.round(data.width * scale), Math.round(data.height * scale));
+    picture.resize(Math.round(data.width * scale), Math.round(data.height * scale));
     side.style.width = `${wide ? Math.min(420, width - picture.width - 24) : width}px`;
-    strip.fit(wide ? Math.min(420, width - picture.width - 24) : Math.min(width, 420), 62);
+    strip.resize(wide ? Math.min(420, width - picture.width - 24) : Math.min(width, 420), 62);
   }
 
   function drawPicture() {
@@ -172,10 +172,11 @@ function render({ model, el }) {
   function setSize(size) {
     // The pick stays where it is in the image.
     const [row, column] = place().map((i) => Math.floor(((i + 0.5) * state.patch_size) / size));
-    state.patch_size = size;
-    state.patch = row * (data.width / size) + column;
-    sync("patch_size", size);
-    sync("patch", state.patch);
+    const next = { patch_size: size, patch: row * (data.width / size) + column };
+    for (const [name, value] of Object.entries(next)) {
+      state[name] = value; // one at a time: each sync has listeners that compare state and model
+      sync(name, value);
+    }
     drawAll();
   }
   const point = (event) => {

@@ -103,14 +103,14 @@ function render({ model, el }) {
     const wide = width >= 880;
     const room = wide ? width * 0.38 : width;
     cell = Math.max(6, Math.floor(Math.min(44, (room - 6) / columns, 420 / rows)));
-    tokens.fit(columns * cell + 6, rows * cell + 6);
+    tokens.resize(columns * cell + 6, rows * cell + 6);
     const side = wide ? (width - tokens.width - 48) / 2 : Math.min(width, 360);
     small = Math.max(6, Math.floor(Math.min(30, (side - 6) / columns, 300 / rows)));
-    rolled.fit(columns * small + 6, rows * small + 6);
+    rolled.resize(columns * small + 6, rows * small + 6);
     const pairs = state.window_size ** 2;
     pair = Math.min(22, Math.min(side - 6, 300) / pairs);
     if (pair >= 4) pair = Math.floor(pair);
-    mask.fit(Math.ceil(pairs * pair + 6), Math.ceil(pairs * pair + 6));
+    mask.resize(Math.ceil(pairs * pair + 6), Math.ceil(pairs * pair + 6));
     for (const [panel, surface] of [[tokensPanel, tokens], [rolledPanel, rolled], [maskPanel, mask]]) {
       panel.style.width = `${Math.max(surface.width, Math.min(width, 250))}px`;
     }
