@@ -44,7 +44,6 @@ from zoo_lessons.question_answering import normalise_answer
 #
 # Sum the vectors of the real tokens, and divide by how many there are.
 
-
 # %%
 def mean_pool(hidden, attention_mask):
     mask = attention_mask[..., None].to(hidden.dtype)  # (batch, tokens, 1)
@@ -67,7 +66,6 @@ lab.check("08.mean_pool", lambda hidden, mask: (hidden * mask[..., None]).mean(d
 #
 # `train()` switches dropout on, in a frozen encoder too. It has to be in evaluation mode all the time.
 
-
 # %%
 def train_head(encoder, head, inputs, labels, lr, steps):
     encoder, head = copy.deepcopy(encoder).eval(), copy.deepcopy(head)
@@ -83,6 +81,7 @@ def train_head(encoder, head, inputs, labels, lr, steps):
 
 lab.check("08.frozen_bug", train_head)
 
+
 # %% [markdown]
 # One word repairs it: `.eval()` in place of `.train()`. Once the vectors are always the same, they
 # need to be computed only once, before the loop, and without a graph for the gradient. That is the
@@ -91,7 +90,6 @@ lab.check("08.frozen_bug", train_head)
 # Three switches are easily mixed up. `requires_grad_(False)` stops gradients, leaving weights out of
 # the optimizer stops updates, and `eval()` stops dropout. Calling it only before the last line leaves
 # the head trained on noise:
-
 
 # %%
 def eval_too_late(encoder, head, inputs, labels, lr, steps):
@@ -112,7 +110,6 @@ lab.check("08.frozen_bug", eval_too_late)
 #
 # Search all legal pairs. The score to beat at the start is that of [CLS], plus the threshold.
 
-
 # %%
 def choose_span(start_logits, end_logits, in_passage, max_tokens, threshold):
     best, score = (0, 0), start_logits[0] + end_logits[0] + threshold
@@ -126,12 +123,12 @@ def choose_span(start_logits, end_logits, in_passage, max_tokens, threshold):
 
 lab.check("08.choose_span", choose_span)
 
+
 # %% [markdown]
 # `range(i, i + max_tokens)` holds exactly the ends of spans with 1 to `max_tokens` tokens. Starting
 # from the score of [CLS] deals with "no answer" without a special case. The tempting shortcut takes
 # the best start first and the best end after it. It is faster, and it misses a pair whose start is
 # only second best:
-
 
 # %%
 def greedy_span(start_logits, end_logits, in_passage, max_tokens, threshold):
@@ -150,7 +147,6 @@ lab.check("08.choose_span", greedy_span)
 #
 # Count the common words as bags, then take the harmonic mean of precision and recall.
 
-
 # %%
 def answer_f1(predicted, right):
     predicted, right = normalise_answer(predicted).split(), normalise_answer(right).split()
@@ -165,11 +161,11 @@ def answer_f1(predicted, right):
 
 lab.check("08.answer_f1", answer_f1)
 
+
 # %% [markdown]
 # `Counter & Counter` takes the smaller count of each word: *New York New York* has only one *York* in
 # common with *New York New Jersey*. Two empty answers agree, so they score 1; this line decides about
 # all unanswerable questions. With sets, a word that is said twice counts once:
-
 
 # %%
 def f1_of_sets(predicted, right):
@@ -186,7 +182,6 @@ lab.check("08.answer_f1", f1_of_sets)
 # ## Exercise 5 · One label for a word in pieces
 #
 # The first piece carries its word's label; everything else is left out of the loss.
-
 
 # %%
 def align_labels(word_ids, labels):
@@ -221,7 +216,6 @@ lab.check(
 # A B- tag opens a span. An I- tag lengthens the last span if the type is the same and nothing lies
 # between.
 
-
 # %%
 def entity_spans(tags):
     spans = []
@@ -236,6 +230,7 @@ def entity_spans(tags):
 
 lab.check("08.entity_spans", entity_spans)
 
+
 # %% [markdown]
 # No span is ever "open", so none can be lost at the end of the sentence: each I- tag writes its end
 # at once. Many scripts let an I- tag start an entity when no B- tag came before. That is kinder to a
@@ -245,7 +240,6 @@ lab.check("08.entity_spans", entity_spans)
 # ## Exercise 7 · The log-partition of a CRF
 #
 # One step adds the transitions, sums over the earlier tag in logarithms, and adds the emissions.
-
 
 # %%
 def log_partition(emissions, transitions, start, end, mask):
@@ -259,10 +253,10 @@ def log_partition(emissions, transitions, start, end, mask):
 
 lab.check("08.log_partition", log_partition)
 
+
 # %% [markdown]
 # `scores[:, :, None]` stands along the rows of `transitions`, which are the tags *from* which a step
 # goes, so the sum runs over axis 1. Summed over axis 2, the result has the right shape and is wrong:
-
 
 # %%
 def over_the_wrong_axis(emissions, transitions, start, end, mask):
@@ -275,16 +269,15 @@ def over_the_wrong_axis(emissions, transitions, start, end, mask):
 
 lab.check("08.log_partition", over_the_wrong_axis)
 
+
 # %% [markdown]
 # A version that multiplies exponentials and takes the logarithm at the end passes on small scores
 # and gives inf on scores in the hundreds. `logsumexp` subtracts the maximum first.
-
 
 # %% [markdown]
 # ## Exercise 8 · Two streams
 #
 # Find each token's turn, then compare turns.
-
 
 # %%
 def stream_masks(order):
@@ -297,11 +290,11 @@ def stream_masks(order):
 
 lab.check("08.stream_masks", stream_masks)
 
+
 # %% [markdown]
 # `order` answers "which token comes at turn t?"; the mask needs "at which turn comes token i?". The
 # one is the inverse permutation of the other. Taking `order` itself for the turns works for left to
 # right, where both are the same, and for no other order that is not its own inverse:
-
 
 # %%
 def order_as_turns(order):
