@@ -2,7 +2,8 @@
 
 MiniLM is fine-tuned in all its layers (the word embeddings stay), with one vector for the start and
 one for the end of the answer. Training questions are never repeated. They begin with passages of
-one sentence and go on with two and three, the easy ones first. Every method is asked the same questions about passages of three sentences:
+one sentence and go on with two and three, the easy ones first. Every method is asked the same
+questions about passages of three sentences:
 
 - "validation": other people, things and places; the wordings are those of training. Thresholds for
   "no answer", and the baseline's rule, are chosen here, on questions that are then not counted.

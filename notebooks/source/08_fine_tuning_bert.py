@@ -859,7 +859,8 @@ lab.show_figure(
 
 # %% [markdown]
 # The last lines of the cell above show where the errors are. People and years are mostly right. With
-# places the model errs much more often: *before* and *now* hang on small words and on their order.
+# places this model does worse than a coin tossed between the two: *before* and *now* hang on small
+# words and on their order, and it has mixed them up.
 #
 # Now the same for new wordings. Is the model silent because it has no idea, or although it has one?
 
@@ -887,7 +888,7 @@ print(f"if it must answer (τ = -∞), right {forced:.0%}")
 # Python reference, read from your own installation. Ask, and see the answer marked in the text.
 #
 # **Try this.** Ask what the text says in other words. Ask something that it does not say. Then put a
-# passage of your own into `passage` and run both cells again.
+# passage of your own into `passage` and run the cell again.
 
 # %% tags=["nbval-ignore-output"]
 from zoo_lessons.datasets.prose import paragraphs
