@@ -1102,6 +1102,8 @@ print(f"without the cache: {comparison.ratio('without'):.1f} times as long")
 # The gain grows with the text. Recorded with a larger model:
 
 # %% tags=["nbval-ignore-output"]
+from matplotlib.ticker import LogLocator
+
 record = load_record("kv_cache")
 figures = record["figures"]
 print(record["machine"]["device"], "·", record["date"], "· torch", record["machine"]["torch"])
@@ -1113,6 +1115,9 @@ fig = lab.lines(
     y_axis="milliseconds",
     log="xy",
 )
+fig.axes[0].yaxis.set_minor_locator(LogLocator(subs=(2, 5)))
+for which in (fig.axes[0].yaxis.set_minor_formatter, fig.axes[0].yaxis.set_major_formatter):
+    which("{x:.0f}")
 lab.show_figure(
     fig,
     f"A GPT of {figures['parameters'] / 1e6:.1f} M parameters. Without a cache, each token costs as "

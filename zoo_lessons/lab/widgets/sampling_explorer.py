@@ -242,7 +242,7 @@ class SamplingExplorer(AskingWidget):
         axes.set_xlabel("probability")
         title = self.text if len(self.text) <= 60 else "…" + self.text[-59:]
         axes.set_title(plot_text(f"Next token after “{title}”".replace("\n", "⏎")), fontsize=11)
-        axes.legend(loc="lower right", frameon=False, fontsize=8)
+        fig.legend(loc="outside lower center", ncols=2, frameon=False, fontsize=8)
         return figure_png(fig)
 
 
