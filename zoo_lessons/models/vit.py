@@ -8,7 +8,7 @@ BERT's encoder reads an image: each square patch is a token, a class token stand
 | LayerNorm epsilon | not given (1e-6 in the published code) | 1e-12 by default | 1e-12 by default |
 | image's vector | class token; mean of the patches in appendix D.3 | either | class token |
 | classifier | hidden layer in pre-training, one layer in fine-tuning | one layer | one layer |
-| first weights | Xavier uniform (published code) | the same | normal, 0.02 |
+| first weights | Xavier uniform; head zero (published code) | Xavier uniform | normal, 0.02 |
 | other image sizes | position embeddings interpolated | on request | on request |
 """
 
@@ -191,7 +191,7 @@ class ViT(nn.Module):
 
 
 def initialise(module: nn.Module) -> None:
-    """Xavier uniform, as in the published code; the patch projection like a linear layer.
+    """Xavier uniform, as in the blocks of the published code; patches and head start alike here.
 
     `transformers` draws from a normal with standard deviation 0.02, which suits a width of 768.
     Narrow models learn slowly from there.
