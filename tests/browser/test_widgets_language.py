@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import re
-from pathlib import Path
 from typing import Any
 
 import nbformat
@@ -12,10 +11,8 @@ import pytest
 
 from tests.browser.widget_page import WidgetPage, open_widget, slider_latency
 from zoo_lessons.lab.widgets import Answer, AskBox, MaskingExplorer, SamplingExplorer
-from zoo_lessons.lab.widgets import base as widgets_base
 from zoo_lessons.lab.widgets.seeded import uniforms
 
-FOLDER = Path(widgets_base.__file__).parent
 WORDS = "the cat sat on a mat and dog ran".split()
 VOCABULARY = [f" {word}" for word in WORDS] + [".", "\n", b"\xe2\x80"]
 VOCABULARY += [f" w{i}" for i in range(4096 - len(VOCABULARY))]
@@ -82,21 +79,9 @@ def settle(shown: WidgetPage) -> None:
 def test_accessible_quiet_and_fit_for_a_narrow_window(browser, make, theme, width):
     with open_widget(browser, make(), theme=theme, width=width) as shown:
         assert shown.accessibility_violations() == []
-        assert shown.page.evaluate("document.documentElement.scrollWidth <= innerWidth")
-        inside = "(root) => root.scrollWidth <= root.clientWidth"
-        assert shown.root.evaluate(inside), "the widget scrolls sideways"
-        places = """(root) => [...root.querySelectorAll("*")]
-            .map((part) => Object.values(part.getBoundingClientRect().toJSON()))"""
-        before = shown.root.evaluate(places)
-        shown.page.add_style_tag(content=(FOLDER / "common.css").read_text("utf8"))
-        assert shown.root.evaluate(places) == before, "another widget's style moves this one"
-        controls = ":is(input, button, [tabindex]):not([tabindex='-1'])"
-        for stop in shown.page.locator(f".zoo-widget {controls}").all():
-            stop.focus()
-            stop.press("x")
-        assert shown.page.evaluate("keysThatEscape") == []
-        shown.page.evaluate("disposeWidget()")
-        assert shown.page.evaluate("model.listeners()") == 0
+        assert shown.layout_problems() == []
+        assert shown.keys_that_escape("x") == []
+        assert shown.listeners_left() == 0
         assert (shown.problems, shown.requests) == ([], [])
 
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import re
-from pathlib import Path
 from typing import Any
 
 import nbformat
@@ -17,9 +16,7 @@ from zoo_lessons.lab.widgets import (
     PatchExplorer,
     WindowExplorer,
 )
-from zoo_lessons.lab.widgets import base as widgets_base
 
-FOLDER = Path(widgets_base.__file__).parent
 CIVIDIS_TOP = [254, 232, 56]
 
 
@@ -84,28 +81,15 @@ def settle(shown: WidgetPage) -> None:
 def test_accessible_quiet_and_fit_for_a_narrow_window(browser, make, theme, width):
     with open_widget(browser, make(), theme=theme, width=width) as shown:
         assert shown.accessibility_violations() == []
-        assert shown.page.evaluate("document.documentElement.scrollWidth <= innerWidth")
-        inside = "(root) => root.scrollWidth <= root.clientWidth"
-        assert shown.root.evaluate(inside), "the widget scrolls sideways"
-        places = """(root) => [...root.querySelectorAll("*")]
-            .map((part) => Object.values(part.getBoundingClientRect().toJSON()))"""
-        before = shown.root.evaluate(places)
-        shown.page.add_style_tag(content=(FOLDER / "common.css").read_text("utf8"))
-        assert shown.root.evaluate(places) == before, "another widget's style moves this one"
-        controls = ":is(input, select, button, [tabindex]):not([tabindex='-1'], [disabled])"
-        for stop in shown.page.locator(f".zoo-widget {controls}").all():
-            stop.focus()
-            stop.press("x")
-            stop.press("ArrowRight")
+        assert shown.layout_problems() == []
+        assert shown.keys_that_escape("x", "ArrowRight") == []
         settle(shown)
-        assert shown.page.evaluate("keysThatEscape") == []
         drawn = []
         for name in ("light", "dark", "light"):
             shown.theme(name)
             drawn.append(shown.root.locator("canvas").evaluate_all(_PICTURES))
         assert drawn[0] == drawn[2] != drawn[1]
-        shown.page.evaluate("disposeWidget()")
-        assert shown.page.evaluate("model.listeners()") == 0
+        assert shown.listeners_left() == 0
         assert (shown.problems, shown.requests) == ([], [])
 
 

@@ -19,7 +19,10 @@ from typing import Any
 from playwright.sync_api import Browser, Page, Route
 
 from tests.browser.harness import AXE
+from zoo_lessons.lab.widgets import base
 from zoo_lessons.lab.widgets.base import ZooWidget
+
+COMMON_STYLE = Path(base.__file__).with_name("common.css")
 
 _ADDRESS = "http://widget.test/"
 # Stands in for the front end's model: Backbone's get/set/on/off/save_changes and messages.
@@ -157,6 +160,35 @@ class WidgetPage:
             for rule in result["violations"]
             for node in rule["nodes"]
         ]
+
+    def layout_problems(self) -> list[str]:
+        """What scrolls sideways, and whether another widget's style would move this one."""
+        problems = []
+        if not self.page.evaluate("document.documentElement.scrollWidth <= innerWidth"):
+            problems.append("the page scrolls sideways")
+        if not self.root.evaluate("(root) => root.scrollWidth <= root.clientWidth"):
+            problems.append("the widget scrolls sideways")
+        places = """(root) => [...root.querySelectorAll("*")]
+            .map((part) => Object.values(part.getBoundingClientRect().toJSON()))"""
+        before = self.root.evaluate(places)
+        self.page.add_style_tag(content=COMMON_STYLE.read_text("utf8"))
+        if self.root.evaluate(places) != before:
+            problems.append("another widget's style moves this one")
+        return problems
+
+    def keys_that_escape(self, *keys: str) -> list[str]:
+        """Press the keys on every control; return those that reached the page around the widget."""
+        controls = ":is(input, select, button, [tabindex]):not([tabindex='-1'], [disabled])"
+        for stop in self.page.locator(f".zoo-widget {controls}").all():
+            stop.focus()
+            for key in keys:
+                stop.press(key)
+        return self.page.evaluate("keysThatEscape")
+
+    def listeners_left(self) -> int:
+        """Remove the widget; return how many listeners stay on its model."""
+        self.page.evaluate("disposeWidget()")
+        return self.page.evaluate("model.listeners()")
 
     def _answer(self) -> dict:
         names, self._changed = self._changed, set()
