@@ -6,10 +6,16 @@ import pytest
 import torch
 import transformers
 
-from tests.parity.honest import assert_inputs_matter, assert_same, randomise, relative_difference
+from tests.parity.honest import (
+    assert_image_matters,
+    assert_same,
+    assert_same_from_file,
+    randomise,
+    relative_difference,
+)
 from zoo_lessons.layers import record_attention
 from zoo_lessons.models.mobilevit import MobileViT, MobileViTConfig, fold, unfold
-from zoo_lessons.weights import from_transformers, load_pretrained
+from zoo_lessons.weights import from_transformers
 
 CONFIG = transformers.MobileViTConfig(
     num_channels=2,
@@ -51,13 +57,7 @@ def test_same_output(dtype, bound, size):
 
 
 def test_inputs_matter():
-    ours, pixel_values = from_transformers(reference()), images()
-    with torch.no_grad():
-        assert_inputs_matter(
-            lambda pixel_values: ours(pixel_values).logits,
-            {"pixel_values": pixel_values},
-            {"pixel_values": pixel_values.flip(-1)},
-        )
+    assert_image_matters(from_transformers(reference()), images())
 
 
 @pytest.mark.parametrize("training", [False, True])
@@ -81,11 +81,7 @@ def test_same_gradient(training):
 
 
 def test_names_in_files(tmp_path):
-    theirs, pixel_values = reference(torch.float32), images(torch.float32)
-    theirs.save_pretrained(tmp_path)
-    with torch.no_grad():
-        a, b = load_pretrained(tmp_path)(pixel_values), theirs(pixel_values)
-    assert_same(a, b, ["logits"], 1e-5)
+    assert_same_from_file(reference(torch.float32), images(torch.float32), tmp_path)
 
 
 def test_unfold_gathers_the_same_place_of_every_patch():

@@ -7,10 +7,16 @@ import pytest
 import torch
 import transformers
 
-from tests.parity.honest import assert_inputs_matter, assert_same, randomise, relative_difference
+from tests.parity.honest import (
+    assert_image_matters,
+    assert_same,
+    assert_same_from_file,
+    randomise,
+    relative_difference,
+)
 from zoo_lessons.layers import record_attention
 from zoo_lessons.models.vit import ViT, ViTConfig
-from zoo_lessons.weights import from_transformers, load_pretrained
+from zoo_lessons.weights import from_transformers
 
 CONFIG = transformers.ViTConfig(
     image_size=20,
@@ -63,13 +69,7 @@ def test_another_image_size():
 
 
 def test_inputs_matter():
-    ours, pixel_values = from_transformers(reference()), images()
-    with torch.no_grad():
-        assert_inputs_matter(
-            lambda pixel_values: ours(pixel_values).logits,
-            {"pixel_values": pixel_values},
-            {"pixel_values": pixel_values.flip(-1)},
-        )
+    assert_image_matters(from_transformers(reference()), images())
 
 
 def test_same_gradient():
@@ -102,11 +102,7 @@ def test_same_attention_maps():
 
 
 def test_names_in_files(tmp_path):
-    theirs = reference(torch.float32)
-    theirs.save_pretrained(tmp_path)
-    with torch.no_grad():
-        assert_same(load_pretrained(tmp_path)(images(torch.float32)),
-                    theirs(images(torch.float32)), ["logits"], 1e-5)  # fmt: skip
+    assert_same_from_file(reference(torch.float32), images(torch.float32), tmp_path)
 
 
 def test_pooling():
