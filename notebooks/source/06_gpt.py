@@ -629,7 +629,7 @@ print(f"runs of four tokens in held-out text that occur in the training text: {s
 # captions it was the other way round. Why?
 #
 # - **Too little training.** About 20 tokens per parameter is what a given amount of computing is best
-#   spent on (Hoffmann et al. 2022, section 3). Ours got far fewer: ten minutes of one processor core do
+#   spent on (Hoffmann et al. 2022, section 3). Ours got far fewer: some minutes of one processor core do
 #   not go further. Its loss was still falling when the run ended.
 # - **Documentation repeats its phrases.** Remembering them is what counting is good at.
 # - **It does know something else.** The mixture of both is better than either: where the n-gram has
