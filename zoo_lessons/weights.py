@@ -35,6 +35,7 @@ SUPPORTED = {
             "BertForQuestionAnswering",
         )
     },
+    "CLIPModel": ("zoo_lessons.models.clip", "CLIP", "CLIPConfig"),
     "CvtForImageClassification": ("zoo_lessons.models.cvt", "CvT", "CvTConfig"),
     "GPT2LMHeadModel": ("zoo_lessons.models.gpt", "GPT", "GPTConfig"),
     "MarianMTModel": ("zoo_lessons.models.transformer", "Transformer", "TransformerConfig"),
@@ -144,7 +145,12 @@ def pretrained_folder(name_or_path: str | Path) -> Path:
     from huggingface_hub import snapshot_download
     from huggingface_hub.errors import HfHubHTTPError
 
-    files = ["config.json", "model.safetensors", "tokenizer*.json"]
+    files = [
+        "config.json",
+        "model.safetensors",
+        "preprocessor_config.json",
+        "tokenizer*.json",
+    ]
     try:
         return Path(snapshot_download(str(name_or_path), allow_patterns=files))
     except (OSError, ValueError, HfHubHTTPError) as error:

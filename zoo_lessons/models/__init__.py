@@ -9,6 +9,7 @@ from zoo_lessons.models.bert import (
     BertForTokenClassification,
     BertModel,
 )
+from zoo_lessons.models.clip import CLIP, CLIPConfig, CLIPTextConfig, CLIPVisionConfig
 from zoo_lessons.models.cvt import CvT, CvTConfig
 from zoo_lessons.models.gpt import GPT, GPTConfig
 from zoo_lessons.models.mae import MAE, MAEConfig
@@ -27,6 +28,10 @@ __all__ = [
     "BertForSequenceClassification",
     "BertForTokenClassification",
     "BertModel",
+    "CLIP",
+    "CLIPConfig",
+    "CLIPTextConfig",
+    "CLIPVisionConfig",
     "CvT",
     "CvTConfig",
     "GPT",
