@@ -1381,18 +1381,7 @@ for n in (1, 128, 1024):
 # (relative to the largest), how much code, how large, how fast.
 
 # %% tags=["nbval-ignore-output"]
-record = load_record("model_table")
-print(record["machine"]["device"], "·", record["date"], "· torch", record["machine"]["torch"])
-print(f"{'':20}{'difference':12}{'lines, theirs':16}{'parameters':14}time, theirs = 1")
-for row in record["figures"]["rows"]:
-    if row["ours"] in ("Transformer", "GPT", "BertModel"):
-        lines, time = row["lines"], row["time"]
-        low, high = time["interval"]
-        print(
-            f"{row['model']:20}{row['difference']['float64']:<12.0e}"
-            f"{lines['ours']:>5}, {lines['theirs']:<9}{row['parameters']['ours']:<14,}"
-            f"{time['ratio']:.2f} ({low:.2f} to {high:.2f})"
-        )
+lab.model_table(load_record("model_table"), ["Transformer", "GPT", "BERT-Base"])
 
 # %% [markdown]
 # ## Quiz

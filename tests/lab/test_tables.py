@@ -14,6 +14,7 @@ ROW = {
     "lines": {"file": "gpt.py", "ours": 141, "layers": 567, "theirs": 757},
     "parameters": {"ours": 124439808, "theirs": 124439808, "published": "117 M", "source": "paper"},
     "time": {"ratio": 0.951, "interval": [0.91, 1.0], "verdict": "no clear difference"},
+    "memory": {"ours": 12.34, "theirs": 20.0},
 }
 OTHER = {**copy.deepcopy(ROW), "model": "BERT-Base"}
 OTHER["parameters"]["theirs"] = 5
@@ -26,10 +27,10 @@ RECORD = {
 
 def test_a_row_says_what_was_measured():
     head, rule, gpt, bert, empty, note = model_table(RECORD).data.splitlines()
-    assert len(head.split("|")) == len(rule.split("|")) == len(gpt.split("|")) == 9
+    assert len(head.split("|")) == len(rule.split("|")) == len(gpt.split("|")) == 10
     assert gpt == (
         "| **GPT-2 (small)** | `GPT2LMHeadModel` | 8e-16 | 0 | 141 + 567 / 757 | "
-        "124,439,808 (117 M) | 0.95 (0.91 to 1.00) |"
+        "124,439,808 (117 M) | 0.95 (0.91 to 1.00) | 12 / 20 |"
     )
     assert "124,439,808; theirs 5 (117 M)" in bert
     assert empty == "" and "2 texts of 32 tokens" in note and "2026-01-02" in note
@@ -40,3 +41,19 @@ def test_rows_are_chosen_by_the_beginning_of_their_name():
     assert len(model_table(RECORD, ["BERT", "GPT-2"]).data.splitlines()) == 6
     with pytest.raises(ValueError, match=r"no model begins with 'ViT'; there are: GPT-2 \(small"):
         model_table(RECORD, ["ViT"])
+
+
+def test_a_model_without_a_counterpart():
+    row = copy.deepcopy(ROW)
+    row |= {"model": "T2T-ViT-14", "theirs": None, "time": {"milliseconds": 81.3}}
+    row["difference"] = {"float64": None, "float32": None}
+    row["lines"]["theirs"] = row["parameters"]["theirs"] = row["memory"]["theirs"] = None
+    row["parameters"]["published"] = ""
+    record = copy.deepcopy(RECORD)
+    record["figures"] = {"transformers": "5.0", "batch": 2, "rows": [row]}
+    lines = model_table(record).data.splitlines()
+    assert lines[2] == (
+        "| **T2T-ViT-14** | has none | – | – | 141 + 567 | "
+        "124,439,808 (no count) | ours 81 ms | 12 |"
+    )
+    assert "over 2 images at" in lines[-1]

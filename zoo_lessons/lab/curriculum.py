@@ -1162,6 +1162,11 @@ GLOSSARY = {
         "A",
         "01",
     ),
+    "attention rollout": Term(
+        "A guess at what reaches a token from each input token: all layers' maps multiplied.",
+        "",
+        "09",
+    ),
     "batch": Term("Several examples that are computed together.", "B", "01"),
     "beam search": Term(
         "Generation that keeps the few likeliest unfinished texts, and extends each at every step.",
@@ -1203,6 +1208,11 @@ GLOSSARY = {
     "decoder": Term(
         "The part that writes the output one token at a time, seeing only what it wrote.", "", "04"
     ),
+    "depthwise convolution": Term(
+        "A convolution that filters each channel on its own: few weights, and no channels mixed.",
+        "",
+        "10",
+    ),
     "embedding": Term("The trained vector that stands for a token or a patch.", "X", "04"),
     "encoder": Term("The part that reads the whole input at once.", "", "04"),
     "exact match": Term("The share of answers that equal the expected one entirely.", "", "04"),
@@ -1213,6 +1223,11 @@ GLOSSARY = {
     ),
     "greedy decoding": Term("Generation that takes the likeliest token at every step.", "", "04"),
     "head": Term("One of several attentions that run side by side.", "h", "02"),
+    "inductive bias": Term(
+        "What a model takes for granted before it sees data: near pixels belong together, say.",
+        "",
+        "09",
+    ),
     "key": Term("What a position offers to be found by.", "K", "01"),
     "key-value cache": Term(
         "The stored keys and values of earlier tokens, so that they are not computed again.",
@@ -1225,6 +1240,11 @@ GLOSSARY = {
         "04",
     ),
     "learning rate": Term("The size of a training step.", r"\eta", "03"),
+    "linear probe": Term(
+        "A linear classifier on the frozen features of a model: it shows what the features hold.",
+        "",
+        "11",
+    ),
     "logits": Term("Scores before the softmax turns them into probabilities.", "", "01"),
     "loss scaling": Term(
         "Multiplying the loss so that small fp16 gradients do not become zero, and dividing "
@@ -1236,6 +1256,7 @@ GLOSSARY = {
     "masked language model": Term(
         "A model that learns to fill in tokens that were hidden from it.", "", "07"
     ),
+    "masking ratio": Term("The share of patches that a masked autoencoder hides.", "", "11"),
     "mixed precision": Term(
         "Computing in 16 bits where that is safe, and in 32 bits where it is not.", "", "05"
     ),
@@ -1261,6 +1282,9 @@ GLOSSARY = {
         "Training on plentiful unlabelled data before the task is known.", "", "07"
     ),
     "query": Term("What a position is looking for.", "Q", "01"),
+    "receptive field": Term(
+        "The part of the input that a token or a feature can depend on.", "", "10"
+    ),
     "residual connection": Term(
         "The input of a layer is added to its output, so that gradients have a free path.", "", "04"
     ),
@@ -1274,6 +1298,12 @@ GLOSSARY = {
     "self-attention": Term(
         "Attention whose queries, keys and values come from the same sequence.", "", "01"
     ),
+    "shifted window": Term(
+        "A window of attention moved by half its size, so that neighbours across a border meet.",
+        "",
+        "10",
+    ),
+    "soft split": Term("Cutting an image or a grid of tokens into overlapping squares.", "", "10"),
     "softmax": Term(
         "Turns scores into positive weights that sum to 1; larger scores get larger weights.",
         "",

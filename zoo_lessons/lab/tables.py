@@ -41,7 +41,7 @@ def model_table(record: Mapping[str, Any], models: Sequence[str] | None = None) 
     """Our models beside those of `transformers`, as measured.
 
     Args:
-        record: what `load_record("model_table")` gives.
+        record: what `load_record("model_table")`, or "vision_model_table", gives.
         models: the rows to show, by the beginning of the model's name, such as "GPT-2" or "BERT";
             None shows all.
 
@@ -64,28 +64,38 @@ def model_table(record: Mapping[str, Any], models: Sequence[str] | None = None) 
         "Lines of code, ours + shared layers / theirs",
         "Parameters, counted (published)",
         "Time, ours / theirs (95 %)",
+        "Memory, ours / theirs (MiB)",
     )
+    length = figures.get("length")
+    examples = f"texts of {length} tokens" if length else "images"
     note = (
         "Difference: the largest, relative to the largest output, with random weights. Time: one "
-        f"forward pass over {figures['batch']} texts of {figures['length']} tokens at the "
-        f"published size; {machine['device']}, {machine['threads']} threads, "
+        f"forward pass over {figures['batch']} {examples} at the published size; memory: the most "
+        "that PyTorch allocates in it, beyond the weights. "
+        f"{machine['device']}, {machine['threads']} threads, "
         f"torch {machine['torch']}, transformers {figures['transformers']}, {record['date']}."
     )
     return Markdown(f"{_table(head, [_model_row(row) for row in rows]).data}\n\n{note}")
 
 
 def _model_row(row: Mapping[str, Any]) -> list[str]:
-    difference, lines, time = row["difference"], row["lines"], row["time"]
-    low, high = time["interval"]
-    return [
-        f"**{row['model']}**",
-        f"`{row['theirs']}`",
-        _power(difference["float64"]),
-        _power(difference["float32"]),
-        f"{lines['ours']} + {lines['layers']} / {lines['theirs']}",
-        f"{_count(row['parameters'])} ({row['parameters']['published']})",
-        f"{time['ratio']:.2f} ({low:.2f} to {high:.2f})",
-    ]
+    difference, lines, time, memory = (row[k] for k in ("difference", "lines", "time", "memory"))
+    ours = [f"{lines['ours']} + {lines['layers']}", f"{memory['ours']:.0f}"]
+    if row["theirs"] is None:
+        compared = ["has none", "–", "–"]
+        milliseconds = f"ours {time['milliseconds']:.0f} ms"
+    else:
+        low, high = time["interval"]
+        compared = [
+            f"`{row['theirs']}`",
+            _power(difference["float64"]),
+            _power(difference["float32"]),
+        ]
+        ours = [f"{ours[0]} / {lines['theirs']}", f"{ours[1]} / {memory['theirs']:.0f}"]
+        milliseconds = f"{time['ratio']:.2f} ({low:.2f} to {high:.2f})"
+    published = row["parameters"]["published"] or "no count"
+    counted = f"{_count(row['parameters'])} ({published})"
+    return [f"**{row['model']}**", *compared, ours[0], counted, milliseconds, ours[1]]
 
 
 def _power(value: float) -> str:
@@ -95,7 +105,7 @@ def _power(value: float) -> str:
 def _count(parameters: Mapping[str, Any]) -> str:
     """Ours; theirs too, should they differ."""
     ours, theirs = parameters["ours"], parameters["theirs"]
-    return f"{ours:,}" if ours == theirs else f"{ours:,}; theirs {theirs:,}"
+    return f"{ours:,}" if theirs in (ours, None) else f"{ours:,}; theirs {theirs:,}"
 
 
 def _table(head: Sequence[str], rows: Sequence[Sequence[str]]) -> Markdown:
