@@ -1,5 +1,7 @@
 """T2T-ViT has no reference in transformers: each step against a loop, and the published size."""
 
+from dataclasses import replace
+
 import pytest
 import torch
 
@@ -12,8 +14,8 @@ SMALL = T2TViTConfig(
 )
 
 
-def small_model():
-    return randomise(T2TViT(SMALL)).double()
+def small_model(splits=SPLITS):
+    return randomise(T2TViT(replace(SMALL, splits=splits))).double()
 
 
 def split_by_loop(grid, kernel, stride, padding):
@@ -33,12 +35,21 @@ def test_split_against_a_loop(split):
     torch.testing.assert_close(soft_split(grid, *split), split_by_loop(grid, *split))
 
 
-def test_tokeniser_step_by_step():
+@pytest.mark.parametrize(
+    ("splits", "expected_sides"),
+    [
+        (SPLITS, [8, 4, 2]),
+        (((5, 2, 2), (3, 1, 1)), [16, 16]),
+        (((4, 4, 0),), [8]),  # patches that do not overlap, and no layer between
+    ],
+)
+def test_tokeniser_step_by_step(splits, expected_sides):
     """The whole tokeniser, with loops for the splits and the formula for attention."""
-    model = small_model().tokens_to_token
+    whole_model = small_model(splits)
+    model = whole_model.tokens_to_token
     images = torch.randn(2, 2, 32, 32, dtype=torch.float64)
     grid, sides = images, []
-    for split, layer in zip(SPLITS[:-1], model.layers, strict=True):
+    for split, layer in zip(splits[:-1], model.layers, strict=True):
         x = layer.norm(split_by_loop(grid, *split))
         q, k, v = (x @ layer.attention.qkv.weight.T).chunk(3, dim=-1)
         x = v + layer.attention.out(scaled_dot_product_attention(q, k, v)[0])
@@ -46,10 +57,11 @@ def test_tokeniser_step_by_step():
         side = int(x.shape[1] ** 0.5)
         sides.append(side)
         grid = torch.stack([row.T.reshape(-1, side, side) for row in x])
-    expected = model.project(split_by_loop(grid, *SPLITS[-1]))
-    assert sides == [8, 4]
-    assert expected.shape == (2, 4, 8)
+    expected = model.project(split_by_loop(grid, *splits[-1]))
+    assert [*sides, whole_model.config.grid_size] == expected_sides
+    assert expected.shape == (2, expected_sides[-1] ** 2, 8)
     torch.testing.assert_close(model(images), expected)
+    assert whole_model(images).logits.shape == (2, 5)
 
 
 def test_block_against_pytorch():
@@ -90,6 +102,8 @@ def test_output():
 def test_what_does_not_fit():
     with pytest.raises(ValueError, match="image_size=40 must be divisible by strides=16"):
         T2TViTConfig(image_size=40)
+    with pytest.raises(ValueError, match="splits is empty"):
+        T2TViTConfig(splits=())
     with pytest.raises(ValueError, match=r"shape \(1, 2, 32, 48\), expected \(batch, 2, 32, 32\)"):
         small_model()(torch.zeros(1, 2, 32, 48, dtype=torch.float64))
 

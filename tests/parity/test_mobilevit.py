@@ -1,6 +1,7 @@
 """Our MobileViT against transformers.MobileViTForImageClassification."""
 
 import copy
+from dataclasses import replace
 
 import pytest
 import torch
@@ -113,6 +114,20 @@ def test_what_does_not_fit():
     ours = from_transformers(reference())
     with pytest.raises(ValueError, match=r"expected \(batch, 2, height, width\)"):
         ours(torch.zeros(1, 3, 64, 64, dtype=torch.float64))
+
+
+def test_smaller_strides_keep_more_of_a_small_image():
+    small = MobileViTConfig(channels=(4, 4, 8, 8, 8, 8, 8), d_model=(8, 8, 8), num_labels=3)
+    images = torch.rand(1, 3, 32, 32)
+    for strides, side in [((2, 1, 2, 2, 2, 2), 1), ((2, 1, 1, 2, 2, 1), 4), ((1,) * 6, 32)]:
+        model = MobileViT(replace(small, strides=strides)).eval()
+        output = model(images)
+        assert output.last_hidden_state.shape == (1, 8, side, side)
+        assert output.logits.shape == (1, 3)
+    with pytest.raises(ValueError, match=r"strides=\(2, 2\) has 2 entries, expected 6"):
+        MobileViTConfig(strides=(2, 2))
+    with pytest.raises(ValueError, match=r"channels=\(8,\) has 1 entries, expected 7"):
+        MobileViTConfig(channels=(8,))
 
 
 @pytest.mark.parametrize(

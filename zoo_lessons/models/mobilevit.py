@@ -26,10 +26,16 @@ from zoo_lessons.layers.blocks import ACTIVATIONS, EncoderBlock
 
 @dataclass(frozen=True)
 class MobileViTConfig:
-    """Sizes and choices. The defaults are MobileViT-S (table 4)."""
+    """Sizes and choices. The defaults are MobileViT-S (table 4).
+
+    `channels` and `strides` go through the model: the stem, the two stages of inverted residuals,
+    the three stages with Transformers; `channels` ends with the last 1×1 convolution. The published
+    strides shrink an image's side 32 times; small images need smaller ones.
+    """
 
     num_channels: int = 3
     channels: tuple[int, ...] = (16, 32, 64, 96, 128, 160, 640)
+    strides: tuple[int, ...] = (2, 1, 2, 2, 2, 2)
     d_model: tuple[int, int, int] = (144, 192, 240)
     num_layers: tuple[int, int, int] = (2, 4, 3)
     num_heads: int = 4
@@ -42,6 +48,14 @@ class MobileViTConfig:
     dropout: float = 0.1
     classifier_dropout: float = 0.1
     eps: float = 1e-5
+
+    def __post_init__(self) -> None:
+        for name, expected in {"channels": 7, "strides": 6}.items():
+            if len(getattr(self, name)) != expected:
+                raise ValueError(
+                    f"{name}={getattr(self, name)} has {len(getattr(self, name))} entries, "
+                    f"expected {expected}"
+                )
 
     @classmethod
     def small(cls) -> MobileViTConfig:
@@ -157,14 +171,14 @@ def fold(x: Tensor, patch_size: int, height: int, width: int) -> Tensor:
 
 
 class MobileViTBlock(nn.Module):
-    """Half the resolution, then local and global mixing (figure 1b)."""
+    """Half the resolution (or as `strides` says), then local and global mixing (figure 1b)."""
 
     def __init__(self, c: MobileViTConfig, stage: int):
         super().__init__()
         before, channels = c.channels[stage + 2 : stage + 4]
         d_model = c.d_model[stage]
         self.patch_size = c.patch_size
-        self.downsample = InvertedResidual(c, before, channels, stride=2)
+        self.downsample = InvertedResidual(c, before, channels, c.strides[stage + 3])
         self.local = Convolution(c, channels, channels, c.kernel_size)
         self.widen = Convolution(c, channels, d_model, 1, norm=False, activation=False)
         self.blocks = nn.ModuleList(
@@ -184,7 +198,7 @@ class MobileViTBlock(nn.Module):
         self.fusion = Convolution(c, 2 * channels, channels, c.kernel_size)
 
     def forward(self, x: Tensor) -> Tensor:
-        """(batch, channels before, height, width) -> (batch, channels, height / 2, width / 2)."""
+        """(batch, channels before, height, width) -> (batch, channels, height / stride, ...)."""
         x = self.downsample(x)
         y = self.widen(self.local(x))
         y = self.norm(self._attend(y))
@@ -246,13 +260,13 @@ class MobileViT(nn.Module):
     def __init__(self, config: MobileViTConfig):
         super().__init__()
         self.config = c = config
-        w = c.channels
-        self.stem = Convolution(c, c.num_channels, w[0], 3, stride=2)
+        w, strides = c.channels, c.strides
+        self.stem = Convolution(c, c.num_channels, w[0], 3, stride=strides[0])
         self.stages = nn.ModuleList(
             [
-                nn.Sequential(InvertedResidual(c, w[0], w[1], stride=1)),
+                nn.Sequential(InvertedResidual(c, w[0], w[1], strides[1])),
                 nn.Sequential(
-                    InvertedResidual(c, w[1], w[2], stride=2),
+                    InvertedResidual(c, w[1], w[2], strides[2]),
                     InvertedResidual(c, w[2], w[2], stride=1),
                     InvertedResidual(c, w[2], w[2], stride=1),
                 ),

@@ -16,6 +16,7 @@ Transformer between. So a token knows the edges and lines around it before the V
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 
 import torch
@@ -32,10 +33,15 @@ SPLITS = ((7, 4, 2), (3, 2, 1), (3, 2, 1))  # kernel, stride, padding of the thr
 
 @dataclass(frozen=True)
 class T2TViTConfig:
-    """Sizes and choices. The defaults are T2T-ViT-14 (table 2)."""
+    """Sizes and choices. The defaults are T2T-ViT-14 (table 2).
+
+    `splits` has (kernel, stride, padding) of the soft splits, at least one; between each two of
+    them stands a Transformer layer of width `d_token`.
+    """
 
     image_size: int = 224
     num_channels: int = 3
+    splits: tuple[tuple[int, int, int], ...] = SPLITS
     d_token: int = 64
     d_model: int = 384
     num_layers: int = 14
@@ -46,8 +52,19 @@ class T2TViTConfig:
     eps: float = 1e-5
 
     def __post_init__(self) -> None:
-        # The three strides, 4 · 2 · 2, shrink the image's side 16 times.
-        require_divisible(image_size=self.image_size, strides=16)
+        if not self.splits:
+            raise ValueError("splits is empty, expected at least one (kernel, stride, padding)")
+        # As published, the three strides, 4 · 2 · 2, shrink the image's side 16 times.
+        shrink = math.prod(stride for _, stride, _ in self.splits)
+        require_divisible(image_size=self.image_size, strides=shrink)
+
+    @property
+    def grid_size(self) -> int:
+        """Tokens along each side after the last split."""
+        side = self.image_size
+        for kernel, stride, padding in self.splits:
+            side = (side + 2 * padding - kernel) // stride + 1
+        return side
 
     @classmethod
     def t2t_vit_14(cls) -> T2TViTConfig:
@@ -129,20 +146,21 @@ class TokensToToken(nn.Module):
 
     def __init__(self, c: T2TViTConfig):
         super().__init__()
-        widths = [c.num_channels, c.d_token, c.d_token]
-        split_widths = [d * kernel**2 for d, (kernel, _, _) in zip(widths, SPLITS, strict=True)]
+        self.splits = c.splits
+        widths = [c.num_channels] + [c.d_token] * (len(c.splits) - 1)
+        split_widths = [d * kernel**2 for d, (kernel, _, _) in zip(widths, c.splits, strict=True)]
         self.layers = nn.ModuleList(
             TokenTransformer(d_in, c.d_token, c.eps) for d_in in split_widths[:-1]
         )
         self.project = nn.Linear(split_widths[-1], c.d_model)
 
     def forward(self, grid: Tensor) -> Tensor:
-        """Images (batch, channels, side, side) -> tokens (batch, (side / 16)², d_model)."""
-        for split, layer in zip(SPLITS[:-1], self.layers, strict=True):
+        """Images (batch, channels, side, side) -> tokens (batch, grid_size², d_model)."""
+        for split, layer in zip(self.splits[:-1], self.layers, strict=True):
             x = layer(soft_split(grid, *split))  # (batch, n, d_token)
             side = round(x.shape[1] ** 0.5)
             grid = x.transpose(1, 2).unflatten(2, (side, side))  # tokens become an image again
-        return self.project(soft_split(grid, *SPLITS[-1]))
+        return self.project(soft_split(grid, *self.splits[-1]))
 
 
 class T2TViTBlock(nn.Module):
@@ -168,7 +186,7 @@ class T2TViT(nn.Module):
         self.config = c = config
         self.tokens_to_token = TokensToToken(c)
         self.class_token = nn.Parameter(torch.zeros(1, 1, c.d_model))
-        positions = sinusoidal_positions(1 + (c.image_size // 16) ** 2, c.d_model)[None]
+        positions = sinusoidal_positions(1 + c.grid_size**2, c.d_model)[None]
         self.positions = nn.Parameter(positions, requires_grad=False)
         self.dropout = nn.Dropout(c.dropout)
         self.layers = nn.ModuleList(T2TViTBlock(c) for _ in range(c.num_layers))
