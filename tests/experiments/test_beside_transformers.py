@@ -10,22 +10,33 @@ import torch
 import transformers
 
 from experiments import beside_transformers as table
-from experiments import model_table, vision_model_table
+from experiments import efficiency_model_table, model_table, vision_model_table
 from zoo_lessons.paths import repository_root
 from zoo_lessons.weights import SUPPORTED
 
-ENTRIES = [*model_table.ENTRIES, *vision_model_table.ENTRIES]
+ENTRIES = [
+    *model_table.ENTRIES,
+    *vision_model_table.ENTRIES,
+    *efficiency_model_table.ENTRIES,
+]
 by_name = pytest.mark.parametrize("entry", ENTRIES, ids=lambda entry: entry.model)
 compared = pytest.mark.parametrize(
     "entry", [entry for entry in ENTRIES if entry.theirs], ids=lambda entry: entry.model
 )
+MAMBA_ONLY_OURS = {"selective", "attention_layers", "num_heads", "d_ff"}
 # What has one choice only, or no effect in evaluation mode.
 FIXED = {
+    transformers.MambaForCausalLM: MAMBA_ONLY_OURS,
+    transformers.MambaModel: MAMBA_ONLY_OURS,
     transformers.MarianMTModel: {"norm", "eps", "target_vocab_size"},
     transformers.BertForQuestionAnswering: {"num_labels"},
     transformers.MobileViTForImageClassification: {"num_layers", "strides"},
     transformers.ViTForImageClassification: {"pooling"},
 }
+
+
+# Their code computes parts in float32, whatever the dtype; the parity tests lift that.
+FLOAT32_INSIDE = {transformers.MambaForCausalLM, transformers.MambaModel}
 
 
 def entry_of(model):
@@ -46,7 +57,8 @@ def test_every_supported_model_has_a_row():
 def test_both_sides_agree(entry):
     """The bounds of the parity tests hold for the table's own small models."""
     torch.manual_seed(0)
-    assert 0 <= table.difference(entry, torch.float64) <= 1e-9
+    bound = 1e-6 if entry.theirs in FLOAT32_INSIDE else 1e-9
+    assert 0 <= table.difference(entry, torch.float64) <= bound
     assert 0 <= table.difference(entry, torch.float32) <= 1e-5
 
 
