@@ -9,11 +9,18 @@ from zoo_lessons.models.bert import (
     BertForTokenClassification,
     BertModel,
 )
+from zoo_lessons.models.blip import (
+    BlipConfig,
+    BlipForConditionalGeneration,
+    BlipForImageTextRetrieval,
+    BlipForPreTraining,
+    BlipForQuestionAnswering,
+)
 from zoo_lessons.models.clip import CLIP, CLIPConfig, CLIPTextConfig, CLIPVisionConfig
 from zoo_lessons.models.cvt import CvT, CvTConfig
+from zoo_lessons.models.flamingo import Flamingo, FlamingoConfig
 from zoo_lessons.models.gpt import GPT, GPTConfig
 from zoo_lessons.models.mae import MAE, MAEConfig
-from zoo_lessons.models.mamba import Mamba, MambaCache, MambaConfig
 from zoo_lessons.models.mobilevit import MobileViT, MobileViTConfig
 from zoo_lessons.models.swin import Swin, SwinConfig
 from zoo_lessons.models.t2t_vit import T2TViT, T2TViTConfig
@@ -29,19 +36,23 @@ __all__ = [
     "BertForSequenceClassification",
     "BertForTokenClassification",
     "BertModel",
+    "BlipConfig",
+    "BlipForConditionalGeneration",
+    "BlipForImageTextRetrieval",
+    "BlipForPreTraining",
+    "BlipForQuestionAnswering",
     "CLIP",
     "CLIPConfig",
     "CLIPTextConfig",
     "CLIPVisionConfig",
     "CvT",
     "CvTConfig",
+    "Flamingo",
+    "FlamingoConfig",
     "GPT",
     "GPTConfig",
     "MAE",
     "MAEConfig",
-    "Mamba",
-    "MambaCache",
-    "MambaConfig",
     "MobileViT",
     "MobileViTConfig",
     "Swin",
