@@ -46,6 +46,10 @@ SUPPORTED = {
     },
     "CvtForImageClassification": ("zoo_lessons.models.cvt", "CvT", "CvTConfig"),
     "GPT2LMHeadModel": ("zoo_lessons.models.gpt", "GPT", "GPTConfig"),
+    **{
+        name: ("zoo_lessons.models.mamba", "Mamba", "MambaConfig")
+        for name in ("MambaModel", "MambaForCausalLM")
+    },
     "MarianMTModel": ("zoo_lessons.models.transformer", "Transformer", "TransformerConfig"),
     "MobileViTForImageClassification": (
         "zoo_lessons.models.mobilevit",

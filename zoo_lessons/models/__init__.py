@@ -21,6 +21,7 @@ from zoo_lessons.models.cvt import CvT, CvTConfig
 from zoo_lessons.models.flamingo import Flamingo, FlamingoConfig
 from zoo_lessons.models.gpt import GPT, GPTConfig
 from zoo_lessons.models.mae import MAE, MAEConfig
+from zoo_lessons.models.mamba import Mamba, MambaCache, MambaConfig
 from zoo_lessons.models.mobilevit import MobileViT, MobileViTConfig
 from zoo_lessons.models.swin import Swin, SwinConfig
 from zoo_lessons.models.t2t_vit import T2TViT, T2TViTConfig
@@ -53,6 +54,9 @@ __all__ = [
     "GPTConfig",
     "MAE",
     "MAEConfig",
+    "Mamba",
+    "MambaCache",
+    "MambaConfig",
     "MobileViT",
     "MobileViTConfig",
     "Swin",
