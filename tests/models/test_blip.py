@@ -170,9 +170,26 @@ def test_checkpoint(tmp_path, monkeypatch):
     torch.testing.assert_close(a, b, atol=0.05, rtol=0.05)
 
 
+def test_a_convolutional_stem():
+    model, (pixels, *_rest) = tiny(), batch()
+    with pytest.raises(ValueError, match="power of 2|patch_size=6"):
+        tiny(stem="convolutions")
+    vision = ViTConfig(
+        image_size=16, patch_size=8, d_model=16, num_layers=1, num_heads=2, d_ff=16, num_labels=0
+    )
+    other = tiny(stem="convolutions", vision=vision)
+    pixels = torch.zeros(2, 3, 16, 16, dtype=torch.float64)
+    assert other.encode_image(pixels).shape == (2, 1 + 4, 16)
+    captioner = BlipForConditionalGeneration.from_pretraining(other)
+    assert torch.equal(captioner.vision_model(pixels).last_hidden_state, other.encode_image(pixels))
+    assert model.config.stem == "patches"
+
+
 def test_errors():
     with pytest.raises(ValueError, match="vision.num_labels=5, expected 0"):
         BlipConfig(vision=ViTConfig(num_labels=5))
+    with pytest.raises(ValueError, match="stem='conv', expected"):
+        BlipConfig(stem="conv")
     model, (_, ids, mask) = tiny(), batch()
     with pytest.raises(ValueError, match="holds ids from 0 to 13, expected 0 to 12"):
         model.text_features(torch.where(ids == 9, 13, ids), mask)

@@ -6,7 +6,8 @@ and as a decoder that writes about the image. The first token says which: [CLS],
 
 | | paper | this file | `transformers` |
 |---|---|---|---|
-| image encoder | ViT | the zoo's ViT, LayerNorm epsilon 1e-5 | the same; 1e-5 |
+| image encoder | ViT | the zoo's ViT, or one with a convolutional stem | ViT |
+| its LayerNorm epsilon | not given | 1e-5 | 1e-5 |
 | text model | BERT, no segments | the same, epsilon 1e-12 | the same; 1e-12 |
 | heads of the text model | 12 | 12 | 8 by default, 12 in the published files |
 | pre-training model | all three, sharing | `BlipForPreTraining` | none |
@@ -38,6 +39,7 @@ from zoo_lessons.layers.cache import KeyValueCache, LayerCache
 from zoo_lessons.layers.checks import require_ids
 from zoo_lessons.layers.positions import LearnedPositions
 from zoo_lessons.models.bert import MaskedTokenHead
+from zoo_lessons.models.clip import ConvolutionalStem
 from zoo_lessons.models.vit import ViT, ViTConfig
 
 
@@ -49,10 +51,13 @@ def _image_encoder() -> ViTConfig:
 class BlipConfig:
     """Sizes and choices. The defaults are BLIP with ViT-B/16, for captions and questions.
 
-    Sizes without a prefix are the text model's; `vision` holds the image encoder's.
+    Sizes without a prefix are the text model's; `vision` holds the image encoder's. `stem` is how
+    patches become tokens: "patches" (one linear map, as in ViT) or "convolutions", which learn
+    shapes sooner in small models (see `ConvolutionalStem`).
     """
 
     vision: ViTConfig = field(default_factory=_image_encoder)
+    stem: str = "patches"
     vocab_size: int = 30524  # BERT's, [DEC] and [ENC]
     d_model: int = 768
     num_layers: int = 12
@@ -78,6 +83,8 @@ class BlipConfig:
                 f"vision.num_labels={self.vision.num_labels}, expected 0: the image encoder has "
                 "no classifier"
             )
+        if self.stem not in ("patches", "convolutions"):
+            raise ValueError(f"stem={self.stem!r}, expected 'patches' or 'convolutions'")
 
     @classmethod
     def base(cls) -> BlipConfig:
@@ -390,7 +397,7 @@ class _BlipForOneTask(nn.Module):
     def __init__(self, config: BlipConfig):
         super().__init__()
         self.config = config
-        self.vision_model = ViT(config.vision)
+        self.vision_model = _image_model(config)
 
     @classmethod
     def from_pretraining(cls, model: BlipForPreTraining) -> Self:
@@ -631,7 +638,7 @@ class BlipForPreTraining(nn.Module):
     def __init__(self, config: BlipConfig):
         super().__init__()
         self.config = c = config
-        self.vision_model = ViT(c.vision)
+        self.vision_model = _image_model(c)
         self.text_encoder = BlipTextModel(c)
         self.text_decoder = BlipTextDecoder(c)
         encoder, decoder = self.text_encoder, self.text_decoder
@@ -667,6 +674,15 @@ class BlipForPreTraining(nn.Module):
         """Caption i about image i, after [DEC] -> next-token logits (batch, length, vocab_size)."""
         ids = _begin(input_ids, self.config.bos_token_id)
         return self.text_decoder(ids, attention_mask, image)
+
+
+def _image_model(c: BlipConfig) -> ViT:
+    """The image encoder, with the stem that the config asks for."""
+    model = ViT(c.vision)
+    if c.stem == "convolutions":
+        v = c.vision
+        model.embeddings.patches = ConvolutionalStem(v.patch_size, v.d_model, v.num_channels)
+    return model
 
 
 def _add_matching(model: nn.Module, c: BlipConfig) -> None:
