@@ -19,6 +19,7 @@ _EXPORTS = {
     "RoPERotor": "rope_rotor",
     "SamplingExplorer": "sampling_explorer",
     "ScheduleExplorer": "schedule_explorer",
+    "SimilarityExplorer": "similarity_explorer",
     "SoftmaxPlayground": "softmax_playground",
     "WindowExplorer": "window_explorer",
     "ZooMap": "zoo_map",
