@@ -10,13 +10,19 @@ import torch
 import transformers
 
 from experiments import beside_transformers as table
-from experiments import efficiency_model_table, model_table, vision_model_table
+from experiments import (
+    efficiency_model_table,
+    model_table,
+    multimodal_model_table,
+    vision_model_table,
+)
 from zoo_lessons.paths import repository_root
 from zoo_lessons.weights import SUPPORTED
 
 ENTRIES = [
     *model_table.ENTRIES,
     *vision_model_table.ENTRIES,
+    *multimodal_model_table.ENTRIES,
     *efficiency_model_table.ENTRIES,
 ]
 by_name = pytest.mark.parametrize("entry", ENTRIES, ids=lambda entry: entry.model)
@@ -24,8 +30,13 @@ compared = pytest.mark.parametrize(
     "entry", [entry for entry in ENTRIES if entry.theirs], ids=lambda entry: entry.model
 )
 MAMBA_ONLY_OURS = {"selective", "attention_layers", "num_heads", "d_ff"}
+BLIP_ONLY_OURS = {"stem", "cls_token_id"} | {
+    f"vision.{name}" for name in ("dropout", "num_channels", "num_labels", "pooling")
+}
 # What has one choice only, or no effect in evaluation mode.
 FIXED = {
+    **{entry.theirs: BLIP_ONLY_OURS for entry in ENTRIES if entry.model.startswith("BLIP")},
+    transformers.CLIPModel: {"text.pooling", "vision.stem"},
     transformers.MambaForCausalLM: MAMBA_ONLY_OURS,
     transformers.MambaModel: MAMBA_ONLY_OURS,
     transformers.MarianMTModel: {"norm", "eps", "target_vocab_size"},
@@ -36,7 +47,11 @@ FIXED = {
 
 
 # Their code computes parts in float32, whatever the dtype; the parity tests lift that.
-FLOAT32_INSIDE = {transformers.MambaForCausalLM, transformers.MambaModel}
+FLOAT32_INSIDE = {
+    transformers.LongformerModel,
+    transformers.MambaForCausalLM,
+    transformers.MambaModel,
+}
 
 
 def entry_of(model):
@@ -86,11 +101,20 @@ def test_a_difference_is_seen(monkeypatch):
     assert table.difference(entry, torch.float64) > 1e-4
 
 
+def flat(config):
+    """The fields of a config, and those of the configs in it."""
+    fields = {}
+    for name, value in dataclasses.asdict(config).items():
+        inner = value.items() if isinstance(value, dict) else {"": value}.items()
+        fields |= {f"{name}.{key}".strip("."): each for key, each in inner}
+    return fields
+
+
 @compared
 def test_small_models_are_not_the_default(entry):
     """A default that both sides share would hide an option that ours ignores."""
-    small = dataclasses.asdict(type(entry.config).from_hf(entry.small))
-    default = dataclasses.asdict(type(entry.config)())
+    small = flat(type(entry.config).from_hf(entry.small))
+    default = flat(type(entry.config)())
     same = {field for field, value in small.items() if value == default[field]}
     assert same <= {"dropout"} | FIXED.get(entry.theirs, set()), same
 
