@@ -8,12 +8,24 @@ from __future__ import annotations
 
 from typing import Any
 
+import torch
 import transformers
+from torch import Tensor
 
 from experiments.beside_transformers import LENGTH, SHARED, Entry, table
 from experiments.model_table import text
 from zoo_lessons import models
 from zoo_lessons.records import experiment
+
+
+def document(config: Any, batch: int, length: int) -> dict[str, Tensor]:
+    """Two windows of text, so that windows are what is timed; the first token is global."""
+    window = config.attention_window
+    found = text(config, batch, 2 * (window if isinstance(window, int) else max(window)))
+    chosen = torch.zeros_like(found["input_ids"])
+    chosen[:, 0] = 1
+    return {**found, "global_attention_mask": chosen}
+
 
 MAMBA_SMALL = {
     "vocab_size": 83,
@@ -50,6 +62,32 @@ def mamba(model: str, class_name: str, field: str) -> Entry:
 ENTRIES = [
     mamba("Mamba-130M", "MambaForCausalLM", "logits"),
     mamba("Mamba-130M, hidden states", "MambaModel", "last_hidden_state"),
+    Entry(
+        "Longformer (base)",
+        ours=models.LongformerModel,
+        config=models.LongformerConfig.base(),
+        theirs=transformers.LongformerModel,
+        small=transformers.LongformerConfig(
+            vocab_size=83,
+            hidden_size=48,
+            num_hidden_layers=3,
+            num_attention_heads=4,
+            intermediate_size=80,
+            attention_window=[4, 8, 4],
+            max_position_embeddings=60,
+            type_vocab_size=3,
+            hidden_act="gelu_new",
+            layer_norm_eps=1e-4,
+            pad_token_id=2,
+        ),
+        published=transformers.LongformerConfig(  # longformer-base-4096
+            vocab_size=50265, max_position_embeddings=4098, type_vocab_size=1, layer_norm_eps=1e-5
+        ),
+        inputs=document,
+        fields=("last_hidden_state", "pooler_output"),
+        count="",
+        source="Beltagy et al. (2020) give no count",
+    ),
 ]
 
 
@@ -59,7 +97,9 @@ ENTRIES = [
     uses=[
         *SHARED,
         "experiments.model_table",
+        "zoo_lessons.layers.sparse_attention",
         "zoo_lessons.layers.ssm",
+        "zoo_lessons.models.longformer",
         "zoo_lessons.models.mamba",
     ],
 )

@@ -46,6 +46,7 @@ SUPPORTED = {
     },
     "CvtForImageClassification": ("zoo_lessons.models.cvt", "CvT", "CvTConfig"),
     "GPT2LMHeadModel": ("zoo_lessons.models.gpt", "GPT", "GPTConfig"),
+    "LongformerModel": ("zoo_lessons.models.longformer", "LongformerModel", "LongformerConfig"),
     **{
         name: ("zoo_lessons.models.mamba", "Mamba", "MambaConfig")
         for name in ("MambaModel", "MambaForCausalLM")

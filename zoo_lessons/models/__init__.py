@@ -20,6 +20,7 @@ from zoo_lessons.models.clip import CLIP, CLIPConfig, CLIPTextConfig, CLIPVision
 from zoo_lessons.models.cvt import CvT, CvTConfig
 from zoo_lessons.models.flamingo import Flamingo, FlamingoConfig
 from zoo_lessons.models.gpt import GPT, GPTConfig
+from zoo_lessons.models.longformer import LongformerConfig, LongformerModel
 from zoo_lessons.models.mae import MAE, MAEConfig
 from zoo_lessons.models.mamba import Mamba, MambaCache, MambaConfig
 from zoo_lessons.models.mobilevit import MobileViT, MobileViTConfig
@@ -52,6 +53,8 @@ __all__ = [
     "FlamingoConfig",
     "GPT",
     "GPTConfig",
+    "LongformerConfig",
+    "LongformerModel",
     "MAE",
     "MAEConfig",
     "Mamba",
