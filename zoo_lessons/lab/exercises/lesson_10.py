@@ -548,13 +548,13 @@ EXERCISES = (
             Mistake(
                 "the roll goes the other way",
                 _mask_other_direction,
-                "`roll(-shift)` takes the first rows to the *end*. Your mask expects strangers in "
+                "`roll(-shift)` takes the first rows to the end. Your mask expects strangers in "
                 "the first windows; print `torch.arange(6).roll(-1)`.",
             ),
             Mistake(
                 "shift and rest of the window swapped",
                 _mask_other_piece,
-                "In the last window, the *last* `shift` rows have come from the other edge. You "
+                "In the last window, the last `shift` rows have come from the other edge. You "
                 "cut off window_size - shift. With shift = window_size / 2 both look alike.",
             ),
             Mistake(
@@ -572,7 +572,7 @@ EXERCISES = (
                 "rolled twice",
                 _mask_rolled_again,
                 "You marked the regions on the rolled grid, and then rolled once more. Mark them "
-                "where the tokens stand *after* the roll.",
+                "where the tokens stand after the roll.",
             ),
             Mistake(
                 "wrapped tokens hidden from everyone",
@@ -642,7 +642,7 @@ EXERCISES = (
             Mistake(
                 "neighbours row by row",
                 _merging_row_by_row,
-                "The four tokens are right, their order is not: top left, *bottom left*, top "
+                "The four tokens are right, their order is not: top left, bottom left, top "
                 "right, bottom right. The trained weights expect the published order.",
             ),
             Mistake(
@@ -692,7 +692,7 @@ EXERCISES = (
                 "attention inside the patches",
                 _unfold_inside_patches,
                 "Your sequences hold the pixels of one patch, as windows do. MobileViT does the "
-                "opposite: a sequence holds one pixel of *every* patch.",
+                "opposite: a sequence holds one pixel of every patch.",
             ),
             Mistake(
                 "a whole patch as a token",
@@ -703,7 +703,7 @@ EXERCISES = (
             Mistake(
                 "places in the patch transposed",
                 _unfold_places_transposed,
-                "Sequence 1 should belong to the second pixel in the *first row* of the patches. "
+                "Sequence 1 should belong to the second pixel in the first row of the patches. "
                 "Yours belongs to the first pixel of the second row.",
             ),
             Mistake(
