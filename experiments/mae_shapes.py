@@ -29,7 +29,7 @@ from zoo_lessons.training import History, fit, seed_everything
 NAME = "mae_shapes"
 IMAGE, PATCH = 32, 4
 TRAINED_IMAGES, JUDGED_IMAGES = 6000, 256
-STEPS, BATCH, RATE = 6000, 32, 4e-3
+STEPS, BATCH, RATE = 10_000, 32, 3e-3
 RATIOS = (0.25, 0.5, 0.625, 0.75, 0.875)
 
 
