@@ -13,13 +13,13 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from experiments.image_training import DIGITS_VIT
+from experiments.image_training import DIGITS_VIT, prepared
 from zoo_lessons.models.mae import MAE, MAEConfig
 from zoo_lessons.models.vit import ViTConfig
 from zoo_lessons.training import fit, seed_everything
 from zoo_lessons.training.augment import random_affine
 
-PRETRAINING_STEPS, BATCH, RATE = 1500, 64, 3e-3
+PRETRAINING_STEPS, BATCH, RATE = 2000, 64, 3e-3
 
 
 def digits_mae(mask_ratio: float = 0.75) -> MAE:
@@ -41,14 +41,14 @@ def digits_mae(mask_ratio: float = 0.75) -> MAE:
 def pretrain(
     images: Tensor, seed: int, *, mask_ratio: float = 0.75, steps: int = PRETRAINING_STEPS
 ) -> MAE:
-    """A masked autoencoder trained on images (n, 1, 8, 8)."""
+    """A masked autoencoder trained on images (n, 1, 8, 8), from 0 to 1."""
     seed_everything(seed)
     model = digits_mae(mask_ratio)
     draw = torch.Generator().manual_seed(seed)
 
     def batch(step: int) -> Tensor:
         rows = torch.randint(len(images), (BATCH,), generator=draw)
-        return random_affine(images[rows], draw)
+        return prepared(random_affine(images[rows], draw))
 
     fit(
         model,
@@ -66,8 +66,8 @@ def pretrain(
 
 @torch.no_grad()
 def features(model: MAE, images: Tensor) -> Tensor:
-    """The mean of the encoded patches of whole images: (n, d_model)."""
-    return model.encode(images, mask_ratio=0.0)[0][:, 1:].mean(dim=1)
+    """The mean of the encoded patches of whole images (n, 1, 8, 8), from 0 to 1: (n, d_model)."""
+    return model.encode(prepared(images), mask_ratio=0.0)[0][:, 1:].mean(dim=1)
 
 
 class LinearProbe:

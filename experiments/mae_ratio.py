@@ -3,7 +3,7 @@
 Each ratio pre-trains for the same number of steps, so that low ratios cost more time: their encoder
 sees more patches. Judged is what the encoder has learned, not its loss, which is another task at
 each ratio: a linear probe, and fine-tuning with `LABELLED` labels as in `c18_after_mae`, with fewer
-steps.
+steps of both trainings.
 
 Figures: accuracy [ratio][seed] of probe and fine-tuning on the test writers, and of the probe on an
 untrained encoder.
@@ -15,13 +15,14 @@ from typing import Any
 
 from experiments.digits_labels import labelled
 from experiments.image_training import accuracy, train_classifier
-from experiments.mae_digits import PRETRAINING_STEPS, digits_mae, linear_probe, pretrain
+from experiments.mae_digits import digits_mae, linear_probe, pretrain
 from zoo_lessons.datasets.digits import digits
 from zoo_lessons.records import experiment
 from zoo_lessons.training import seed_everything
 
 RATIOS = (0.25, 0.5, 0.75, 0.875)  # 4, 8, 12 and 14 of 16 patches
 SEEDS = range(3)
+PRETRAINING_STEPS = 1000
 LABELLED, STEPS, FINE_TUNING_RATE = 100, 300, 3e-3
 
 

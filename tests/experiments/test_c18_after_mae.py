@@ -90,7 +90,8 @@ def test_pretraining_lowers_the_loss_and_a_seed_repeats_it():
 
 
 def test_figures_have_the_axes_that_the_docstrings_say():
-    found = measure(range(1), (50, 100), steps=2, pretraining_steps=2)
+    found = measure(range(1), (50, 100), steps=2, recipes=[{"mask_ratio": 0.5, "steps": 2}])
+    assert found["recipe"] == {"mask_ratio": 0.5, "steps": 2}
     assert {name: len(rows[0]) for name, rows in found["accuracy"].items()} == {
         "after MAE": 2,
         "untrained MAE": 2,
