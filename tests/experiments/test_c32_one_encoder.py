@@ -32,9 +32,10 @@ def test_verdict_follows_the_thresholds(encoder, baselines, expected):
     assert judge(figures(encoder, baselines)).verdict == expected
 
 
-def test_explanation_names_what_it_loses():
-    verdict = judge(figures(0.8, (0.7, 0.7, 0.95)))
-    assert "behind logistic regression on text" in verdict.explanation
+def test_explanation_compares_with_logistic_regression():
+    verdict = judge(figures(0.8, (0.7, 0.8, 0.95)))
+    assert "ahead on images, level (within 0.02) on sound, behind on text" in verdict.explanation
+    assert "behind" not in judge(figures(0.8, (0.7, 0.8, 0.8))).explanation
 
 
 def test_inputs_share_everything_but_the_first_layer():
