@@ -10,6 +10,7 @@ _EXPORTS = {
     "Answer": "ask_box",
     "AskBox": "ask_box",
     "AttentionExplorer": "attention_explorer",
+    "CaptionExplorer": "caption_explorer",
     "InterleaveExplorer": "interleave_explorer",
     "MaskExplorer": "mask_explorer",
     "MaskedImageExplorer": "masked_image_explorer",
