@@ -13,7 +13,7 @@ import transformers
 from torch import Tensor
 
 from experiments.beside_transformers import LENGTH, SHARED, Entry, table
-from experiments.model_table import text
+from experiments.model_table import text, two_segments
 from zoo_lessons import models
 from zoo_lessons.records import experiment
 
@@ -59,6 +59,31 @@ def mamba(model: str, class_name: str, field: str) -> Entry:
     )
 
 
+def distilbert(model: str, class_name: str, field: str) -> Entry:
+    return Entry(
+        model,
+        ours=getattr(models, class_name),
+        config=models.DistilBertConfig.base(),
+        theirs=getattr(transformers, class_name),
+        small=transformers.DistilBertConfig(
+            vocab_size=83,
+            max_position_embeddings=31,
+            n_layers=3,
+            n_heads=4,
+            dim=48,
+            hidden_dim=80,
+            activation="relu",
+            pad_token_id=2,
+            num_labels=5,
+        ),
+        published=transformers.DistilBertConfig(),
+        inputs=text,
+        fields=(field,),
+        count="66 M",
+        source="Sanh et al. (2019), table 3",
+    )
+
+
 ENTRIES = [
     mamba("Mamba-130M", "MambaForCausalLM", "logits"),
     mamba("Mamba-130M, hidden states", "MambaModel", "last_hidden_state"),
@@ -88,6 +113,34 @@ ENTRIES = [
         count="",
         source="Beltagy et al. (2020) give no count",
     ),
+    distilbert("DistilBERT", "DistilBertModel", "last_hidden_state"),
+    distilbert("DistilBERT, classification", "DistilBertForSequenceClassification", "logits"),
+    Entry(
+        "ALBERT (base)",
+        ours=models.AlbertModel,
+        config=models.AlbertConfig.base(),
+        theirs=transformers.AlbertModel,
+        small=transformers.AlbertConfig(
+            vocab_size=83,
+            embedding_size=20,
+            hidden_size=48,
+            num_hidden_layers=3,
+            num_attention_heads=4,
+            intermediate_size=80,
+            hidden_act="relu",
+            max_position_embeddings=31,
+            type_vocab_size=3,
+            layer_norm_eps=1e-4,
+            pad_token_id=4,
+        ),
+        published=transformers.AlbertConfig(
+            hidden_size=768, num_attention_heads=12, intermediate_size=3072
+        ),
+        inputs=two_segments,
+        fields=("last_hidden_state", "pooler_output"),
+        count="12 M",
+        source="Lan et al. (2019), table 1",
+    ),
 ]
 
 
@@ -99,6 +152,9 @@ ENTRIES = [
         "experiments.model_table",
         "zoo_lessons.layers.sparse_attention",
         "zoo_lessons.layers.ssm",
+        "zoo_lessons.models.albert",
+        "zoo_lessons.models.bert",
+        "zoo_lessons.models.distilbert",
         "zoo_lessons.models.longformer",
         "zoo_lessons.models.mamba",
     ],

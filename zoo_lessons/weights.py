@@ -35,6 +35,7 @@ SUPPORTED = {
             "BertForQuestionAnswering",
         )
     },
+    "AlbertModel": ("zoo_lessons.models.albert", "AlbertModel", "AlbertConfig"),
     "CLIPModel": ("zoo_lessons.models.clip", "CLIP", "CLIPConfig"),
     **{
         name: ("zoo_lessons.models.blip", name, "BlipConfig")
@@ -45,6 +46,10 @@ SUPPORTED = {
         )
     },
     "CvtForImageClassification": ("zoo_lessons.models.cvt", "CvT", "CvTConfig"),
+    **{
+        name: ("zoo_lessons.models.distilbert", name, "DistilBertConfig")
+        for name in ("DistilBertModel", "DistilBertForSequenceClassification")
+    },
     "GPT2LMHeadModel": ("zoo_lessons.models.gpt", "GPT", "GPTConfig"),
     "LongformerModel": ("zoo_lessons.models.longformer", "LongformerModel", "LongformerConfig"),
     **{

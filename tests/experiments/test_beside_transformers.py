@@ -36,7 +36,10 @@ BLIP_ONLY_OURS = {"stem", "cls_token_id"} | {
 # What has one choice only, or no effect in evaluation mode.
 FIXED = {
     **{entry.theirs: BLIP_ONLY_OURS for entry in ENTRIES if entry.model.startswith("BLIP")},
+    transformers.AlbertModel: {"sharing"},
     transformers.CLIPModel: {"text.pooling", "vision.stem"},
+    transformers.DistilBertModel: {"eps"},
+    transformers.DistilBertForSequenceClassification: {"eps"},
     transformers.MambaForCausalLM: MAMBA_ONLY_OURS,
     transformers.MambaModel: MAMBA_ONLY_OURS,
     transformers.MarianMTModel: {"norm", "eps", "target_vocab_size"},

@@ -1,5 +1,6 @@
 """The zoo: one architecture, one file, read from top to bottom."""
 
+from zoo_lessons.models.albert import AlbertConfig, AlbertModel
 from zoo_lessons.models.bert import (
     BertConfig,
     BertForMaskedLM,
@@ -18,6 +19,12 @@ from zoo_lessons.models.blip import (
 )
 from zoo_lessons.models.clip import CLIP, CLIPConfig, CLIPTextConfig, CLIPVisionConfig
 from zoo_lessons.models.cvt import CvT, CvTConfig
+from zoo_lessons.models.distilbert import (
+    DistilBertConfig,
+    DistilBertForSequenceClassification,
+    DistilBertModel,
+    distil_from,
+)
 from zoo_lessons.models.flamingo import Flamingo, FlamingoConfig
 from zoo_lessons.models.gpt import GPT, GPTConfig
 from zoo_lessons.models.longformer import LongformerConfig, LongformerModel
@@ -31,6 +38,8 @@ from zoo_lessons.models.transformer import Transformer, TransformerConfig
 from zoo_lessons.models.vit import ViT, ViTConfig
 
 __all__ = [
+    "AlbertConfig",
+    "AlbertModel",
     "BertConfig",
     "BertForMaskedLM",
     "BertForPreTraining",
@@ -49,6 +58,9 @@ __all__ = [
     "CLIPVisionConfig",
     "CvT",
     "CvTConfig",
+    "DistilBertConfig",
+    "DistilBertForSequenceClassification",
+    "DistilBertModel",
     "Flamingo",
     "FlamingoConfig",
     "GPT",
@@ -72,4 +84,5 @@ __all__ = [
     "TransformerConfig",
     "ViT",
     "ViTConfig",
+    "distil_from",
 ]
