@@ -26,12 +26,13 @@ def few(split="test", size=40, **options):
 
 def test_splits_share_no_word_and_all_syllables():
     words = {split: made_up_words(split) for split in EPISODE_SPLITS}
-    assert [len(words[split]) for split in EPISODE_SPLITS] == [84, 24, 24]
+    assert [len(words[split]) for split in EPISODE_SPLITS] == [1200, 200, 200]
     together = [word for split in EPISODE_SPLITS for word in words[split]]
     assert len(set(together)) == len(together) == len(FIRST_SYLLABLES) * len(SECOND_SYLLABLES)
     for split in EPISODE_SPLITS:
-        assert all(any(w.startswith(s) for w in words[split]) for s in FIRST_SYLLABLES)
-        assert all(any(w.endswith(s) for w in words[split]) for s in SECOND_SYLLABLES)
+        share = len(words[split]) // 40
+        assert Counter(word[:2] for word in words[split]) == dict.fromkeys(FIRST_SYLLABLES, share)
+        assert Counter(word[2:] for word in words[split]) == dict.fromkeys(SECOND_SYLLABLES, share)
 
 
 def test_splits_share_no_scene():
@@ -71,10 +72,10 @@ def test_shots_buy_what_they_show():
 
 def test_a_word_means_another_shape_each_time():
     meanings: dict[str, set[str]] = {}
-    for episode in few("train", size=200):
+    for episode in few(size=300):
         for item in episode.items:
             meanings.setdefault(item.word, set()).add(item.name)
-    assert sum(map(len, meanings.values())) / len(meanings) > 5
+    assert sum(map(len, meanings.values())) / len(meanings) > 4
 
 
 def test_the_same_arguments_give_the_same_episodes():
@@ -90,35 +91,29 @@ def test_the_same_arguments_give_the_same_episodes():
 def test_text():
     episode = few(shots=2, ways=2)[0]
     a, b, query = (item.word for item in episode.items)
-    assert episode.text() == f"<image> a {a} . <image> a {b} . <image> a {query} ."
-    assert episode.prompt() == f"<image> a {a} . <image> a {b} . <image> a"
-    names = [item.name for item in episode.items]
-    told = " . ".join(f"{n} a {w}" for n, w in zip(names, (a, b), strict=False))
-    assert episode.prompt(images=False) == f"{told} . {names[-1]} a"
-    assert few(shots=0)[0].prompt() == "<image> a"
-    assert few().pixel_values(episode).shape == (3, 3, 48, 48)
+    assert episode.text() == f"<image> {a} <image> {b} <image> {query}"
+    assert episode.prompt() == f"<image> {a} <image> {b} <image>"
+    x, y, z = (item.name for item in episode.items)
+    assert episode.prompt(images=False) == f"{x} {a} {y} {b} {z}"
+    assert few(shots=0)[0].prompt() == "<image>"
+    assert few().pixel_values(few()[0]).shape == (9, 3, 48, 48)
 
 
 def test_tokens_of_a_made_up_word_are_its_syllables():
-    assert TOKENIZER.encode("<image> a modax .").tokens == [IMAGE_TOKEN, "a", "mo", "##dax", "."]
+    assert TOKENIZER.encode("<image> modit").tokens == [IMAGE_TOKEN, "mo", "##dit"]
     assert TOKENIZER.token_to_id("[PAD]") == 0 and TOKENIZER.token_to_id(IMAGE_TOKEN) == 4
     for kind in KINDS.values():
         for name in kind:
             assert TOKENIZER.encode(name).tokens == [name]
     for split in EPISODE_SPLITS:
-        for episode in few(split, size=10):
-            for images in (True, False):
-                encoding = TOKENIZER.encode(episode.text(images=images))
-                assert "[UNK]" not in encoding.tokens
-                assert len(encoding) == 5 * len(episode.items)
-                assert TOKENIZER.decode(encoding.ids, skip_special_tokens=False) == episode.text(
-                    images=images
-                )
-
-
-def test_tokenizer_knows_other_texts_too():
-    tokenizer = episode_tokenizer(["A red circle is left of a small moon."])
-    assert tokenizer.encode("left of a small moon .").tokens == "left of a small moon .".split()
+        for word in made_up_words(split):
+            assert TOKENIZER.encode(word).tokens == [word[:2], f"##{word[2:]}"]
+    for episode in few(size=10):
+        for images in (True, False):
+            text = episode.text(images=images)
+            encoding = TOKENIZER.encode(text)
+            assert len(encoding) == 3 * len(episode.items)
+            assert TOKENIZER.decode(encoding.ids, skip_special_tokens=False) == text
 
 
 @pytest.mark.parametrize(

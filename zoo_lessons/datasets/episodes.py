@@ -2,7 +2,7 @@
 
 An episode binds a few made-up words to shapes (or to colours), anew each time, and shows examples:
 
-    <image> a modax . <image> a blitok . <image> a
+    <image> modip <image> bilak <image>
 
 Which of the two words comes next? Only the first two images can tell. Nothing can be memorised: the
 next episode binds other words. The splits share neither words nor scenes, and so no binding either.
@@ -10,7 +10,7 @@ A made-up word is two syllables, two tokens. Every syllable occurs in training, 
 the other splits is a combination that does not.
 
 The same episode in text alone has the name of the shape (or colour) where an image would stand:
-"circle a modax . star a blitok . circle a". A language model can learn from these what binding is.
+"circle modip star bilak circle". A language model can learn from these what binding is.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ from dataclasses import dataclass
 
 import numpy as np
 import torch
-from tokenizers import Regex, Tokenizer, decoders, models, pre_tokenizers
+from tokenizers import Tokenizer, decoders, models, pre_tokenizers
 
 from zoo_lessons.datasets.shapes.dataset import ShapesDataset
 from zoo_lessons.datasets.shapes.scenes import (
@@ -35,23 +35,29 @@ from zoo_lessons.datasets.words import SPECIAL_TOKENS
 EPISODE_SPLITS = ("train", "validation", "test")
 KINDS = {"shape": SHAPES, "color": COLORS}
 IMAGE_TOKEN = "<image>"
-FIRST_SYLLABLES = ("bli", "da", "fu", "gra", "ki", "mo", "ne", "po", "tu", "vo", "wi", "ze")
-SECOND_SYLLABLES = ("bru", "dax", "fep", "gol", "ket", "lim", "mip", "nid", "sop", "tok", "wug")
+# 40 of each. No first syllable is "re": "redip" must not read as "red" and "ip".
+FIRST_SYLLABLES = tuple(consonant + vowel for consonant in "bdfgklmnpstvwz" for vowel in "aio")[:40]
+SECOND_SYLLABLES = tuple(
+    consonant + vowel + "xkpts"[(i + j) % 5]
+    for i, consonant in enumerate("bdhlmnprvw")
+    for j, vowel in enumerate("aeiu")
+)
+_HELD_OUT = {"validation": (0, 8, 16, 24, 32), "test": (3, 11, 19, 27, 35)}
 
 
 def made_up_words(split: str) -> tuple[str, ...]:
-    """The words of a split: 84 to train, 24 for validation, 24 to test.
+    """The words of a split: 1200 to train, 200 for validation, 200 to test.
 
-    Every syllable occurs in each split, so that no split has easier words.
+    Every syllable occurs equally often in each split, so that no split has easier words. There are
+    many words to train, so that a model cannot learn which combinations are missing.
 
     Raises:
         ValueError: an unknown split.
     """
     require_choice("split", split, EPISODE_SPLITS)
-    # Diagonals of the table of syllables, so that each syllable is in each split equally often.
-    diagonals = {"validation": (0, 5), "test": (2, 8)}
-    held_out = {diagonal for both in diagonals.values() for diagonal in both}
-    chosen = diagonals.get(split, set(range(len(SECOND_SYLLABLES))) - held_out)
+    # Diagonals of the table of syllables.
+    held_out = {diagonal for diagonals in _HELD_OUT.values() for diagonal in diagonals}
+    chosen = _HELD_OUT.get(split, set(range(len(SECOND_SYLLABLES))) - held_out)
     return tuple(
         first + second
         for i, first in enumerate(FIRST_SYLLABLES)
@@ -67,7 +73,7 @@ class Shot:
     picture: int  # index into `Episodes.pictures`
     scene: Scene
     name: str  # the shape or colour, "circle"
-    word: str  # the made-up word, "modax"
+    word: str  # the made-up word, "modip"
 
 
 @dataclass(frozen=True)
@@ -88,15 +94,15 @@ class Episode:
         """Whether some shot shows the query's shape (or colour), and so tells its word."""
         return any(shot.word == self.query.word for shot in self.shots)
 
-    def prompt(self, *, images: bool = True) -> str:
-        """The text up to the word that is asked for, with <image> or with names in their place."""
-        return self.text(images=images).rpartition(f" {self.query.word} .")[0]
-
     def text(self, *, images: bool = True) -> str:
-        """The whole text, the answer included."""
+        """The whole text, the answer included, with <image> or with names in the images' place."""
         return " ".join(
-            f"{IMAGE_TOKEN if images else item.name} a {item.word} ." for item in self.items
+            f"{IMAGE_TOKEN if images else item.name} {item.word}" for item in self.items
         )
+
+    def prompt(self, *, images: bool = True) -> str:
+        """The text up to the word that is asked for."""
+        return self.text(images=images).rpartition(" ")[0]
 
 
 class Episodes(Sequence[Episode]):
@@ -200,24 +206,17 @@ class Episodes(Sequence[Episode]):
         return found
 
 
-def episode_tokenizer(texts: Sequence[str] = ()) -> Tokenizer:
-    """A tokenizer of whole words, except that a made-up word is two tokens, its syllables.
+def episode_tokenizer() -> Tokenizer:
+    """A tokenizer of names of shapes and colours, <image>, and the syllables of made-up words.
 
-    The ids 0 to 3 are as in `word_tokenizer`, and <image> is 4.
-
-    Args:
-        texts: their words are known, too, in lower case.
+    The ids 0 to 3 are as in `word_tokenizer`, and <image> is 4. Decoding joins the syllables.
     """
-    split = pre_tokenizers.Split(
-        Regex(r"<image>|\w+(?:[-'’]\w+)*|[^\w\s]"), behavior="removed", invert=True
-    )
-    words = {word for text in texts for word, _ in split.pre_tokenize_str(text.lower())}
-    words |= {"a", ".", *COLORS, *SHAPES}
     vocabulary = [
         *SPECIAL_TOKENS,
         IMAGE_TOKEN,
-        *sorted(words - {IMAGE_TOKEN}),
-        *(first for first in FIRST_SYLLABLES if first not in words),
+        *COLORS,
+        *SHAPES,
+        *FIRST_SYLLABLES,
         *(f"##{second}" for second in SECOND_SYLLABLES),
     ]
     tokenizer = Tokenizer(
@@ -227,7 +226,7 @@ def episode_tokenizer(texts: Sequence[str] = ()) -> Tokenizer:
             continuing_subword_prefix="##",
         )
     )
-    tokenizer.pre_tokenizer = split
+    tokenizer.pre_tokenizer = pre_tokenizers.WhitespaceSplit()
     tokenizer.add_special_tokens([*SPECIAL_TOKENS, IMAGE_TOKEN])
     tokenizer.decoder = decoders.WordPiece(prefix="##", cleanup=False)
     return tokenizer

@@ -3,14 +3,14 @@
 A vision encoder and a language model, both trained before and both frozen, are joined by new
 layers. A resampler turns the patches of each image into a few latents (appendix A.1.1); before
 every n-th block of the language model, a gated block lets the text attend to the latents of the
-last image before it (sections 3.1.2 and 3.1.3). Images and text may take turns in any order.
+last image before it (sections 2.2 and 2.3). Images and text may take turns in any order.
 
 | | paper | this file | Idefics in `transformers` |
 |---|---|---|---|
 | vision encoder | NFNet-F6, frozen | ViT (lesson 09), frozen | CLIP's ViT |
 | language model | Chinchilla, frozen | GPT (lesson 06), frozen | LLaMA |
 | patches and latents before attention | not spelled out | a LayerNorm each | the same |
-| resampler's activation | squared ReLU (table 5) | the same, or another | ReLU |
+| resampler's activation | squared ReLU | the same, or another | ReLU |
 | LayerNorm after the resampler | not shown | yes | yes |
 | frame embeddings | one for each of 8 frames | `max_frames` of them, 0 = none | none |
 | gated block's feed-forward | squared ReLU | the same, or another; `glu` | SwiGLU |
@@ -83,7 +83,7 @@ def image_mask(
     images_before: Tensor | None = None,
     all_previous: bool = False,
 ) -> Tensor:
-    """Which images each position may attend to (section 3.1.3).
+    """Which images each position may attend to (section 2.3).
 
     An <image> token already sees its own image. A word before the first image sees none.
 
@@ -376,7 +376,7 @@ class GatedCrossAttention(nn.Module):
 
 @dataclass(frozen=True)
 class FlamingoConfig:
-    """Sizes and choices. The new layers' defaults are Flamingo-3B's (tables 1 and 5).
+    """Sizes and choices. The new layers' defaults are those of Flamingo-3B.
 
     Attributes:
         vision: of the vision encoder; its width is the resampler's.
