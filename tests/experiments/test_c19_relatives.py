@@ -149,6 +149,7 @@ def test_same_seeds_give_the_same_figures(monkeypatch):
     once, again = (c19.measure(range(2), (8, 16), steps=2, held_out=40) for _ in range(2))
     assert once == again
     assert [len(row) for row in once["accuracy"]["CNN"]] == [2, 2]
+    assert [len(row) for row in once["train_accuracy"]["CNN"]] == [2, 2]
     assert len(once["shuffled"]["ViT"]) == 2
     for name, scores in once["validation"].items():
         assert scores[c19.RATES.index(once["rate"][name])] == max(scores)

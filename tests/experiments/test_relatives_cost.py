@@ -10,12 +10,15 @@ from zoo_lessons.bench import CONTROL, Comparison
 
 
 def test_known_exponents_are_found():
-    sizes = [32, 64, 128]
-    costs = {"linear": [s**2 for s in sizes], "quadratic": [s**4 for s in sizes]}
-    found = cost.exponents(sizes, costs)
-    assert found["linear"]["value"] == pytest.approx(1)
-    assert found["quadratic"]["value"] == pytest.approx(2)
-    assert cost.slopes(sizes, [1.0, 4.0, 64.0]) == [1.0, 2.0]
+    sizes = [32, 64, 128, 256]
+    costs = {
+        "linear": [s**2 for s in sizes],
+        "quadratic": [s**4 for s in sizes],
+        "overhead": [max(s, 64) ** 2 for s in sizes],  # flat where fixed costs rule: not fitted
+    }
+    found = {name: each["value"] for name, each in cost.exponents(sizes, costs).items()}
+    assert found == pytest.approx({"linear": 1, "quadratic": 2, "overhead": 1})
+    assert cost.slopes(sizes, [1.0, 4.0, 64.0, 64.0]) == [1.0, 2.0, 0.0]
 
 
 def test_swin_and_cnn_are_linear_and_vit_becomes_quadratic():
