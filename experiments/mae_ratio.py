@@ -22,7 +22,7 @@ from zoo_lessons.training import seed_everything
 
 RATIOS = (0.25, 0.5, 0.75, 0.875)  # 4, 8, 12 and 14 of 16 patches
 SEEDS = range(3)
-PRETRAINING_STEPS = 1000
+PRETRAINING_STEPS = 1200
 LABELLED, STEPS, FINE_TUNING_RATE = 100, 300, 3e-3
 
 
