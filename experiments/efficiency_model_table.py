@@ -55,7 +55,7 @@ def mamba(model: str, class_name: str, field: str) -> Entry:
         inputs=text,
         fields=(field,),
         count="130 M",
-        source="Gu and Dao (2023), table 12",
+        source="Gu and Dao (2023), section 4.2",
     )
 
 

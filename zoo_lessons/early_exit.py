@@ -136,7 +136,7 @@ class EarlyExit(nn.Module):
 
 
 def early_exit_loss(layer_logits: Tensor, labels: Tensor) -> Tensor:
-    """Cross-entropy of all classifiers, the j-th weighted with j (PABEE, section 3.3).
+    """Cross-entropy of all classifiers, the j-th weighted with j (PABEE, section 3).
 
     Args:
         layer_logits: (layers, batch, num_labels).

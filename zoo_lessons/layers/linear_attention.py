@@ -28,7 +28,7 @@ def elu_features(x: Tensor) -> Tensor:
 
 
 class RandomFeatures(nn.Module):
-    """Features whose products are exp(q·k / √d) on average (FAVOR+, lemma 1 and section 2.4).
+    """Features whose products are exp(q·k / √d) on average (FAVOR+, section 2).
 
     φ(x) = exp(ω·x' - |x'|² / 2) / √m for m random directions ω, where x' = x / d^(1/4). They are
     positive, so that no weight is, and orthogonal within each group of d, which lowers the error.

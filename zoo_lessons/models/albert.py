@@ -8,7 +8,7 @@ have short vectors, which one matrix widens. `sharing` decides what the layers s
 |---|---|---|---|
 | what layers share | all, attention, feed-forward or none (4.5) | the same | all, or in groups |
 | activation | GELU | its tanh approximation | the same; others by config |
-| dropout | removed (4.9) | 0 by default | 0 by default |
+| dropout | removed (4.8) | 0 by default | 0 by default |
 | query, key, value | three matrices | one fused matrix | three matrices |
 """
 

@@ -37,7 +37,7 @@ from zoo_lessons.layers.sparse_attention import SparsePattern, banded_attention
 
 @dataclass(frozen=True)
 class LongformerConfig:
-    """Sizes and choices. The defaults are longformer-base-4096 (section 6).
+    """Sizes and choices. The defaults are longformer-base-4096 (section 5).
 
     Attributes:
         windows: for each layer, how many neighbours a token sees in all, half on each side; None

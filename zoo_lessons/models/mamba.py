@@ -9,9 +9,9 @@ it needs in a state of fixed size; what it takes up and what it forgets depends 
 |---|---|---|---|
 | B_bar | zero-order hold (equation 4) | ΔB, as the authors' code | ΔB |
 | scan | parallel, in one GPU kernel | in place on a CPU, parallel on a GPU | a loop on a CPU |
-| norm | LayerNorm (section 3.4, optional) | RMSNorm before each block | RMSNorm |
+| norm | one LayerNorm more is optional (3.4) | RMSNorm before each block | the same |
 | activation | SiLU, also of the gate | by config; the gate always SiLU | the same |
-| precision | state in float32 | the model's own | residual, A, D, B, norm in float32 |
+| precision | not spelled out | the model's own | residual, A, D, B, norm in float32 |
 | start of the last projection | not given | divided by √num_layers | the same, as an option |
 | output layer | shares the embedding | shares it | shares it; may be untied |
 """
@@ -35,7 +35,7 @@ from zoo_lessons.layers.ssm import CausalConv, DiagonalSSM, SelectiveSSM, SSMSta
 
 @dataclass(frozen=True)
 class MambaConfig:
-    """Sizes and choices. The defaults are Mamba-130M (table 12 of the paper).
+    """Sizes and choices. The defaults are Mamba-130M (section 4.2).
 
     Attributes:
         d_state: numbers in the state of one channel.
