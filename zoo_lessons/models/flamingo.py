@@ -48,7 +48,7 @@ NORMS = {"layer": nn.LayerNorm, "rms": nn.RMSNorm}
 
 
 def squared_relu(x: Tensor) -> Tensor:
-    """max(0, x)²: So et al., "Primer" (2021), section 3."""
+    """max(0, x)²: So et al., "Primer: Searching for Efficient Transformers" (2021)."""
     return F.relu(x).square()
 
 
@@ -379,18 +379,19 @@ class FlamingoConfig:
     """Sizes and choices. The new layers' defaults are those of Flamingo-3B.
 
     Attributes:
+        image_token_id: the token of the language model that marks an image's place in the text.
+            It has no default: 0 is padding in most vocabularies.
         vision: of the vision encoder; its width is the resampler's.
         language: of the language model.
-        image_token_id: the token of the language model that marks an image's place in the text.
         every: a gated block stands before the blocks 0, every, 2 · every, ...
 
     Raises:
         ValueError: an image token outside the vocabulary, or `every` below 1.
     """
 
+    image_token_id: int
     vision: ViTConfig = field(default_factory=lambda: ViTConfig(num_labels=0))
     language: GPTConfig = field(default_factory=GPTConfig)
-    image_token_id: int = 0
     every: int = 1
     num_latents: int = 64
     resampler_layers: int = 6
@@ -458,15 +459,18 @@ class Flamingo(nn.Module):
         )
 
     @classmethod
-    def from_pretrained_parts(cls, vision: ViT, language: GPT, **options: Any) -> Flamingo:
+    def from_pretrained_parts(
+        cls, vision: ViT, language: GPT, *, image_token_id: int, **options: Any
+    ) -> Flamingo:
         """Join a trained vision encoder and a trained language model. Both are copied.
 
         Args:
             vision: its classifier, if it has one, stays unused.
             language: its vocabulary has the image token.
+            image_token_id: as in `FlamingoConfig`.
             options: the other fields of `FlamingoConfig`.
         """
-        config = FlamingoConfig(vision=vision.config, language=language.config, **options)
+        config = FlamingoConfig(image_token_id, vision.config, language.config, **options)
         model = cls(config)
         model.vision.load_state_dict(vision.state_dict())
         model.language.load_state_dict(language.state_dict())
