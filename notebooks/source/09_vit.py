@@ -196,7 +196,7 @@ def show_claim(name):
     """What an article claims, and what we recorded."""
     claim = load_claim(name)
     for part in ("claim", "says", "verdict", "ours", "explanation"):
-        print(textwrap.fill(f"{part + ':':13}{claim[part]}", 96, subsequent_indent=" " * 13))
+        print(textwrap.fill(f"{part + ':':13}{claim[part]}", 78, subsequent_indent=" " * 13))
 
 
 sizes = load_record("c16_patches")["figures"]["sizes"]
@@ -648,8 +648,9 @@ show_claim("C17")
 
 
 # %% [markdown]
-# The class token represents the image because training makes the classifier read it, not because
-# something in the architecture gathers the image there.
+# Neither is better here: the interval of their difference contains 0. Without positions the model still
+# reads more than half of the digits from a heap of patches. For the rest one must know where the strokes
+# are.
 
 # %% [markdown]
 # ## 6 · Where does it look?
@@ -721,8 +722,7 @@ AttentionExplorer(
 # - deleting the *highest* first must hurt more than deleting patches at *random*,
 # - and deleting the *lowest* first must hurt less.
 #
-# One more control: a ruler that knows nothing of the model. Delete the patches with the **most ink**
-# first.
+# One more control, which needs no model at all: delete the patches with the **most ink** first.
 
 # %%
 with torch.no_grad(), record_attention(model) as maps:
@@ -782,8 +782,8 @@ print("lowest first hurts less than random: ", lowest > mean["random (mean of 5)
 
 # %% [markdown]
 # Here the picture passes the test. The six *lowest* of sixteen patches can go, and the accuracy hardly
-# changes; without the six *highest*, little of it is left. But look at the ruler: deleting by ink, which
-# needs no model at all, is almost as destructive. So rollout has found the digit on its white paper, and
+# changes; without the six *highest*, little of it is left. But look at the
+# last control: deleting by ink is almost as destructive. So rollout has found the digit on its white paper, and
 # a little more than that. On a photograph, where there is no white paper, the test would have to be made
 # again.
 
@@ -853,11 +853,12 @@ lab.show_figure(
 # %%
 means = {name: torch.tensor(rows).mean(dim=0) for name, rows in record["accuracy"].items()}
 lead = torch.tensor(record["accuracy"]["CNN"]) - torch.tensor(record["accuracy"]["ViT"])
-print("labels    " + "".join(f"{name:>21}" for name in means) + "   CNN ahead of ViT (seeds)")
+print("labels  logistic regression    CNN    ViT  CNN ahead of ViT (seeds)")
 for place, count in enumerate(record["labels"]):
-    row = "".join(f"{mean[place]:21.3f}" for mean in means.values())
+    linear, cnn, vit = (mean[place] for mean in means.values())
     low, high = lead[:, place].aminmax()
-    print(f"{count:6}    {row}   {lead[:, place].mean():+.3f} ({low:+.3f} to {high:+.3f})")
+    ahead = f"{lead[:, place].mean():+.3f} ({low:+.3f} to {high:+.3f})"
+    print(f"{count:6} {linear:20.3f} {cnn:6.3f} {vit:6.3f}  {ahead}")
 for place, count in enumerate(record["labels"]):
     enough = (means["ViT"] >= means["CNN"][place]).nonzero()[:, 0].tolist()
     needed = record["labels"][enough[0]] if enough else f"more than {record['labels'][-1]}"
@@ -1101,6 +1102,8 @@ lab.show_figure(
 for side, attention, everything in zip(sides, own, total, strict=True):
     share = f"attention {attention / everything:.0%}"
     print(f"{side:4} pixels: {1 + (side // 16) ** 2:5,} tokens, {everything:6,.0f} GFLOP, {share}")
+half = 16 * (6 * base.d_model) ** 0.5  # where 4n²d = 24nd²
+print(f"attention is half of a block's cost at about {half:,.0f} pixels")
 
 # %% [markdown]
 # A photograph of a phone has over ten million pixels. That is why lesson 10's models let a token look
