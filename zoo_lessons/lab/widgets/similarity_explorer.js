@@ -58,9 +58,11 @@ function render({ model, el }) {
   // ------------------------------------------------------------ elements
   const logs = range.map(Math.log10);
   const written = (temperature) => temperature.toPrecision(temperature < 0.1 ? 2 : 3);
+  // The slider moves in steps; a temperature that Python set may lie between two of them.
+  const exact = (v) => (Math.abs(100 * Math.log10(state.temperature) - v) <= 0.5 ? state.temperature : 10 ** (v / 100));
   const heat = slider({
     label: "Temperature", min: Math.round(100 * logs[0]), max: Math.round(100 * logs[1]), value: 0,
-    format: (v) => written(10 ** (v / 100)), onInput: (v) => set("temperature", 10 ** (v / 100)),
+    format: (v) => written(exact(v)), onInput: (v) => set("temperature", 10 ** (v / 100)),
   });
   const viewSelect = select({ label: "Show", options: views, value: "cosine", onChange: (v) => set("view", v) });
   const shareBox = checkbox({ label: "Equal captions share the target", onChange: (on) => set("share", on) });
@@ -113,7 +115,7 @@ function render({ model, el }) {
         if (side < 34) continue;
         const at = 3 * clamp(Math.round(255 * share), 0, 255), [r, g, b] = palette.rgb.subarray(at, at + 3);
         context.fillStyle = 0.299 * r + 0.587 * g + 0.114 * b > 128 ? "#000000" : "#ffffff";
-        context.fillText(values[i * count + j].toFixed(2), left + (j + 0.5) * side, top + (i + 0.5) * side);
+        context.fillText(values[i * count + j].toFixed(2).replace(/^-0\.00$/, "0.00"), left + (j + 0.5) * side, top + (i + 0.5) * side);
       }
     }
     gridLines(context, { left, top, rows: count, columns: count, cellWidth: side, alpha: 0.25 });
