@@ -96,8 +96,9 @@ def test_scan_by_hand():
 
 @pytest.mark.parametrize("parallel", [False, True])
 @pytest.mark.parametrize("length", [1, 2, 7])
-def test_gradient_of_the_scan(parallel, length):
-    inputs = [t.requires_grad_() for t in recurrence(length, width=(2,))]
+@pytest.mark.parametrize("width", [(), (2,)])
+def test_gradient_of_the_scan(parallel, length, width):
+    inputs = [t.requires_grad_() for t in recurrence(length, width=width)]
 
     def scan(*inputs):
         return linear_scan(*inputs, parallel=parallel)

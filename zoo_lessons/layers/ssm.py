@@ -144,10 +144,11 @@ class _LinearScan(torch.autograd.Function):
     @staticmethod
     def backward(ctx: Any, grad: Tensor) -> tuple[Tensor, Tensor, None]:
         a, h = ctx.saved_tensors
-        a_next = F.pad(a[:, 1:].flatten(2), (0, 0, 0, 1)).view_as(a)  # a_{t+1}; none after the last
+        nothing = torch.zeros_like(a[:, :1])
+        a_next = torch.cat([a[:, 1:], nothing], dim=1)  # a_{t+1}; none after the last
         back = _LinearScan.apply(a_next.flip(1), grad.flip(1), ctx.parallel)
         grad_x = back.flip(1)
-        grad_a = F.pad((grad_x[:, 1:] * h[:, :-1]).flatten(2), (0, 0, 1, 0)).view_as(a)
+        grad_a = torch.cat([nothing, grad_x[:, 1:] * h[:, :-1]], dim=1)  # none before the first
         return grad_a, grad_x, None
 
 
