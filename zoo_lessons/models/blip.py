@@ -7,8 +7,9 @@ and as a decoder that writes about the image. The first token says which: [CLS],
 | | paper | this file | `transformers` |
 |---|---|---|---|
 | image encoder | ViT | the zoo's ViT, or one with a convolutional stem | ViT |
-| its LayerNorm epsilon | not given | 1e-5 | 1e-5 |
-| text model | BERT, no segments | the same, epsilon 1e-12 | the same; 1e-12 |
+| the image encoder's LayerNorm epsilon | not given | 1e-5 | 1e-5 |
+| text model | BERT (in its code without segments) | without segments | the same |
+| the text model's LayerNorm epsilon | not given | 1e-12 | 1e-12 |
 | heads of the text model | 12 | 12 | 8 by default, 12 in the published files |
 | pre-training model | all three, sharing | `BlipForPreTraining` | none |
 | what encoder and decoder share | all but self-attention | the same | nothing |
@@ -320,8 +321,8 @@ class BlipTextDecoder(nn.Module):
         else:
             rows = []
             for i, prompt in enumerate(prompts):
-                hidden = None if memory_attention_mask is None else memory_attention_mask[i : i + 1]
-                looking = _Looking(self, memory[i : i + 1], hidden)
+                mask = None if memory_attention_mask is None else memory_attention_mask[i : i + 1]
+                looking = _Looking(self, memory[i : i + 1], mask)
                 if attention_mask is not None:
                     prompt = prompt[attention_mask[i].bool()]
                 best = beam_search(looking, prompt[None], num_beams=num_beams, **options)[0]
@@ -346,12 +347,11 @@ class _Looking:
     def __call__(
         self, input_ids: Tensor, attention_mask: Tensor | None = None, **options: Any
     ) -> SimpleNamespace:
-        memory, hidden = self.memory, self.attention_mask
+        memory, memory_mask = self.memory, self.attention_mask
         if len(memory) == 1:  # the beams of one image
             memory = memory.expand(len(input_ids), -1, -1)
-        return SimpleNamespace(
-            logits=self.decoder(input_ids, attention_mask, memory, hidden, **options)
-        )
+        logits = self.decoder(input_ids, attention_mask, memory, memory_mask, **options)
+        return SimpleNamespace(logits=logits)
 
 
 _TEXT_RULES = [
