@@ -1,8 +1,16 @@
 """A CLIP of the shapes world: lesson 12's checkpoint.
 
-Two small towers read images of 48×48 pixels with one to three shapes, and captions in every
-wording; no two captions of a batch are equal. Eight of the 64 pairs of a colour and a shape never
-occur in training. The checkpoint is saved in half precision, loaded again, and judged on
+Two small towers read images of 48×48 pixels with one to three shapes. Eight of the 64 pairs of a
+colour and a shape never occur in training. A contrastive loss learns what tells the captions of a
+batch apart, and no more: among random scenes, colours and places suffice, and shapes are never
+needed. So of four batches
+
+- two hold images of one shape with captions such as "a small red circle",
+- one the like with full captions, in every wording,
+- one scenes of two or three shapes, in every wording.
+
+In the first three, no two images share size, colour and shape; in the last, no two captions are
+equal. The checkpoint is saved in half precision, loaded again, and judged on
 
 - zero-shot classification: images of one shape, 64 classes, on pairs that training showed and on
   the eight that it did not (chance is 1/64). Prompts: "a red circle"; one caption of some size and
@@ -21,6 +29,7 @@ Nothing here is timed: the figures are the same on every run of one machine.
 from __future__ import annotations
 
 import math
+from collections.abc import Iterator
 from typing import Any
 
 import numpy as np
@@ -47,8 +56,9 @@ from zoo_lessons.zero_shot import class_vectors, image_embeddings, text_embeddin
 
 NAME = "clip_shapes"
 IMAGE = 48
-TRAINED, JUDGED, SEARCHED, CONTRASTED = 16_000, 400, 500, 1500
-STEPS, BATCH, RATE, DECAY, EVERY = 2000, 160, 2e-3, 0.1, 200
+TRAINED, SCENES = 12_000, 6000  # images of one shape, and of two or three
+JUDGED, SEARCHED, CONTRASTED = 400, 500, 1500
+STEPS, BATCH, RATE, DECAY, EVERY = 1600, 96, 2e-3, 0.1, 200
 
 
 def config(vocab_size: int) -> CLIPConfig:
@@ -93,24 +103,51 @@ class Pictures:
 
 
 class Batches:
-    """Random pairs, no two captions of a batch equal; each epoch in another order."""
+    """Random pairs of an image and a text, no two of a batch alike; each epoch in another order.
 
-    def __init__(self, pictures: Pictures, tokenizer: Tokenizer, seed: int, batch: int = BATCH):
-        self.pictures, self.seed, self.batch = pictures, seed, batch
-        self.encoded = encode_batch(tokenizer, pictures.captions, add_bos=True, add_eos=True)
+    Args:
+        pictures: the images.
+        texts: one for each image.
+        alike: one for each image: two images with the same one are not in a batch together.
+    """
 
-    def __iter__(self):
+    def __init__(
+        self,
+        pictures: Pictures,
+        texts: list[str],
+        alike: list[Any],
+        tokenizer: Tokenizer,
+        seed: int,
+        batch: int = BATCH,
+    ):
+        self.pictures, self.alike, self.seed, self.batch = pictures, alike, seed, batch
+        self.encoded = encode_batch(tokenizer, texts, add_bos=True, add_eos=True)
+
+    def __iter__(self) -> Iterator[tuple[Tensor, Tensor]]:
         epoch = 0
         while True:
-            yield from map(self._batch, self._rows(1000 * self.seed + epoch))
+            seed = 1000 * self.seed + epoch
+            for rows in distinct_caption_batches(self.alike, self.batch, seed=seed):
+                longest = int(self.encoded.attention_mask[rows].sum(dim=1).max())
+                yield self.pictures.pixel_values(rows), self.encoded.input_ids[rows, :longest]
             epoch += 1
 
-    def _rows(self, seed: int):
-        return distinct_caption_batches(self.pictures.captions, self.batch, seed=seed)
 
-    def _batch(self, rows: list[int]) -> tuple[Tensor, Tensor]:
-        longest = int(self.encoded.attention_mask[rows].sum(dim=1).max())
-        return self.pictures.pixel_values(rows), self.encoded.input_ids[rows, :longest]
+def rotation(
+    single: Pictures, scenes: Pictures, tokenizer: Tokenizer
+) -> Iterator[tuple[Tensor, Tensor]]:
+    """The four batches of the description above, in turn, for ever."""
+    things = [scene.objects[0] for scene in single.scenes]
+    looks = [(thing.size, *thing.pair) for thing in things]
+    sized = [f"a {thing.size} {thing.color} {thing.shape}" for thing in things]
+    streams = [
+        Batches(single, sized, looks, tokenizer, seed=0),
+        Batches(single, single.captions, looks, tokenizer, seed=1),
+        Batches(single, sized, looks, tokenizer, seed=2),
+        Batches(scenes, scenes.captions, scenes.captions, tokenizer, seed=3),
+    ]
+    for batches in zip(*streams, strict=True):
+        yield from batches
 
 
 def loss(model: CLIP, batch: tuple[Tensor, Tensor]) -> Tensor:
@@ -189,12 +226,14 @@ def share(right: Tensor) -> float:
     ],
 )
 def clip_shapes() -> dict[str, Any]:
-    trained = Pictures("train", TRAINED, wording="any")
+    single = Pictures("train", TRAINED, num_objects=(1,), wording="any")
+    scenes = Pictures("train", SCENES, num_objects=(2, 3), wording="any")
     judged = {
         "seen": Pictures("test", JUDGED, num_objects=(1,)),
         "unseen": Pictures("composition", JUDGED, num_objects=(1,)),
     }
-    tokenizer = word_tokenizer(trained.captions)
+    tokenizer = word_tokenizer([*single.captions, *scenes.captions])
+    stream = rotation(single, scenes, tokenizer)
     seed_everything(0)
     model = CLIP(config(tokenizer.get_vocab_size()))
     curve: dict[str, list[Any]] = {"step": [], "seen": [], "unseen": [], "temperature": []}
@@ -212,7 +251,7 @@ def clip_shapes() -> dict[str, Any]:
 
     history = fit(
         model,
-        Batches(trained, tokenizer, seed=0),
+        lambda step: next(stream),
         loss,
         steps=STEPS,
         lr=RATE,
@@ -230,8 +269,7 @@ def clip_shapes() -> dict[str, Any]:
     figures = {
         "checkpoint": saved,
         "parameters": sum(p.numel() for p in model.parameters()),
-        "images": TRAINED,
-        "captions": len(set(trained.captions)),
+        "images": {"one shape": TRAINED, "two or three": SCENES},
         "steps": STEPS,
         "batch": BATCH,
         "guessing": round(math.log(BATCH), 4),

@@ -65,12 +65,17 @@ def test_a_model_that_knows_the_order_passes_all(pictures, tokenizer):
     assert 40 <= found["word"]["images"] <= len(pictures.captions)
 
 
-def test_no_two_captions_of_a_batch_are_equal(tokenizer):
-    pictures = clip_shapes.Pictures("train", 80, num_objects=(1,))
-    vocabulary = word_tokenizer(pictures.captions)
-    batches = clip_shapes.Batches(pictures, vocabulary, seed=0, batch=20)
-    for images, ids in itertools.islice(iter(batches), 6):  # more than one epoch
-        assert images.shape == (20, 3, 48, 48) and len({tuple(row) for row in ids.tolist()}) == 20
+def test_no_two_images_of_a_batch_are_alike():
+    single = clip_shapes.Pictures("train", 400, num_objects=(1,))
+    scenes = clip_shapes.Pictures("train", 100, num_objects=(2, 3))
+    tokenizer = word_tokenizer([*single.captions, *scenes.captions])
+    batches = itertools.islice(clip_shapes.rotation(single, scenes, tokenizer), 8)
+    for turn, (images, ids) in enumerate(batches):
+        assert images.shape == (clip_shapes.BATCH, 3, 48, 48)
+        rows = {tuple(row) for row in ids.tolist()}
+        assert len(rows) == len(ids)
+        # [BOS] a small red circle [EOS]
+        assert (ids.shape[1] == 6) == (turn % 4 in (0, 2))
 
 
 def test_an_untrained_model_guesses(tokenizer):
