@@ -29,8 +29,8 @@ from zoo_lessons.models.vit import ViTConfig
 from zoo_lessons.records import Verdict, experiment, load_record
 
 CLAIMED = 80
-# Alayrac et al. (2022), the appendix's table of parameter counts, in billions: frozen language model
-# and all of Flamingo.
+# Alayrac et al. (2022), the appendix's table of parameter counts, in billions: the frozen language
+# model, and all of Flamingo.
 PUBLISHED = {
     "Flamingo-3B": {"language": 1.4, "all": 3.2},
     "Flamingo-9B": {"language": 7.1, "all": 9.3},

@@ -1041,7 +1041,7 @@ lab.quiz("05")
 #   back, unscale, clip, and skip overflows.
 # - A model that does not learn: first loss, masks, one batch by heart, gradient and update norms,
 #   then the rate. A loss that is too good is a symptom too.
-# - **Next:** lesson 06, GPT, uses all of this to train a language model. **Read:** Xiong et
+# - **Next:** [06 GPT](06_gpt.ipynb) uses all of this to train a language model. **Read:** Xiong et
 #   al. 2020, [On Layer Normalization in the Transformer
 #   Architecture](https://arxiv.org/abs/2002.04745), sections 3.2 and 3.3; Pascanu et al. 2013, [On
 #   the difficulty of training recurrent neural networks](https://arxiv.org/abs/1211.5063), section

@@ -1781,7 +1781,7 @@ lab.quiz("08")
 #   not say". Exact match and F1 measure it, and a baseline without reading tells what they are worth.
 # - Tags that depend on each other want a CRF, and sentence vectors make a search engine (sections 9
 #   and 10). Two-stream attention belongs to XLNet, not to BERT.
-# - **Next:** 09 ViT takes the encoder to images. **Read:** Devlin et al. 2018,
+# - **Next:** [09 ViT](09_vit.ipynb) takes the encoder to images. **Read:** Devlin et al. 2018,
 #   [BERT](https://arxiv.org/abs/1810.04805), sections 3.2, 4 and 5.3 (frozen features); Rajpurkar et
 #   al. 2018, [Know What You Don't Know](https://arxiv.org/abs/1806.03822), section 4, on questions
 #   without an answer; Yang et al. 2019, [XLNet](https://arxiv.org/abs/1906.08237), section 2.3;

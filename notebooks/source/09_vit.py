@@ -336,6 +336,13 @@ assert difference.abs().max() < 1e-9
 print("library = transformers, to nine decimals:", True)
 
 # %% [markdown]
+# The recorded table of models says it at the published size: same weights, how far the outputs are
+# apart, how much code, how large, how fast, how much memory.
+
+# %% tags=["nbval-ignore-output"]
+lab.model_table(load_record("vision_model_table"), ["ViT"])
+
+# %% [markdown]
 # ### Without positions, a heap
 #
 # **Predict.** Take the position embeddings away and shuffle the patches of an image. Which outputs
@@ -1127,7 +1134,7 @@ lab.quiz("09")
 # - Rollout shows where attention flows. Whether it matters, a deletion test has to say.
 # - With few labels, a CNN of the same size is well ahead. And an accuracy on writers from the training
 #   data says little about new ones.
-# - **Next:** 10 ViT's relatives give the model neighbours from the start.
+# - **Next:** [10 ViT's relatives](10_vit_relatives.ipynb) give the model neighbours from the start.
 #   **Read:** Dosovitskiy et al. 2020, [An Image is Worth 16x16
 #   Words](https://arxiv.org/abs/2010.11929), sections 3.1, 3.2 and 4.5, appendix D.3; Abnar & Zuidema
 #   2020, [Quantifying Attention Flow in Transformers](https://arxiv.org/abs/2005.00928), section 3;

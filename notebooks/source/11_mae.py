@@ -789,6 +789,12 @@ assert torch.allclose(a.loss, b.loss, rtol=1e-4)
 print("same mask, same painting", tuple(a.logits.shape), "and same loss")
 
 # %% [markdown]
+# And at the published size, from the recorded table of models:
+
+# %% tags=["nbval-ignore-output"]
+lab.model_table(load_record("vision_model_table"), ["MAE"])
+
+# %% [markdown]
 # Mind the first line: a fresh model of `transformers` 5.23 holds zeros where the fixed positions
 # should be, in the encoder and in the decoder. Published weights bring their positions with them,
 # so nobody who loads them notices. Whoever trains from scratch does: without positions all mask
