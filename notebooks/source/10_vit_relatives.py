@@ -283,7 +283,7 @@ lab.show_figure(
 # image is split softly once more, and again. Three splits in all:
 
 # %%
-from zoo_lessons.models.t2t_vit import TokensToToken, T2TViTConfig
+from zoo_lessons.models.t2t_vit import T2TViTConfig, TokensToToken
 
 torch.manual_seed(0)
 tokeniser = TokensToToken(T2TViTConfig.t2t_vit_14()).eval()
