@@ -995,7 +995,11 @@ builders = {
 reach |= {name: mean_influence(build) for name, build in builders.items()}
 curves = {name: by_distance(pixels, 8, 8) for name, pixels in reach.items()}
 for name, curve in curves.items():
-    ratio = float(f"{curve[1] / curve[5:].mean():.1g}")  # one digit: the weights are random
+    near, far = curve[1], curve[5:].mean()
+    if far == 0:
+        print(f"{name:10} a far token does not count at all")
+        continue
+    ratio = float(f"{near / far:.1g}")  # one digit: the weights are random
     print(f"{name:10} a neighbour counts about {ratio:>7,g} times as much as a far token")
 
 # %%
@@ -1175,7 +1179,8 @@ def spread(values):
     return f"{values.mean():.0%} ({values.min():.0%} to {values.max():.0%})"
 
 
-print(f"up to {figures['steps']:,} steps of {figures['batch']} images, {figures['seeds']} seeds")
+passes = figures["steps"] * figures["batch"] / many
+print(f"{passes:.0f} passes in batches of {figures['batch']} images, {figures['seeds']} seeds")
 print(
     f"accuracy after {few} and {many:,} training images, on test images and on images of the training"
 )
@@ -1205,12 +1210,11 @@ vit_runs = torch.tensor(figures["accuracy"]["ViT"][-1])
 for name in names:
     ahead = torch.tensor(figures["accuracy"][name][-1]) - vit_runs
     fitted = torch.tensor(figures["train_accuracy"][name][-1]).mean()
-    text = (
-        "" if name == "ViT" else f", ahead of ViT in {int((ahead > 0).sum())} of {len(ahead)} seeds"
-    )
-    print(
-        f"{name:10}{'fitted' if fitted > 0.9 else 'underfitted'} ({fitted:.0%} in training){text}"
-    )
+    text = f"{name:10}{'fitted' if fitted > 0.9 else 'underfitted':12}({fitted:.0%} in training)"
+    if name != "ViT":
+        low, high = 100 * ahead.min(), 100 * ahead.max()
+        text += f", ahead of ViT by {low:+.0f} to {high:+.0f} points in the seeds"
+    print(text)
 
 # %% [markdown]
 # A Swin begins with less order than a CNN: nothing tells it who is next to whom inside a window, until the
