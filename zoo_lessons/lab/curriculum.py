@@ -1188,6 +1188,11 @@ GLOSSARY = {
         "",
         "06",
     ),
+    "CapFilt": Term(
+        "BLIP's cleaning of captions: a captioner writes new ones, a filter drops mismatches.",
+        "",
+        "13",
+    ),
     "causal mask": Term(
         "A mask that hides all later positions, so that a model cannot copy its answer.", "M", "01"
     ),
@@ -1198,6 +1203,16 @@ GLOSSARY = {
         "A model of whole tag sequences: it scores each tag and each step from tag to tag.",
         "",
         "08",
+    ),
+    "contrastive loss": Term(
+        "Pulls matching pairs together and pushes all other pairs of the batch apart.",
+        "",
+        "12",
+    ),
+    "convolutional stem": Term(
+        "Small convolutions that make an image's tokens, in place of one large projection.",
+        "",
+        "12",
     ),
     "cross-attention": Term(
         "Attention whose queries come from one sequence, and whose keys and values come from "
@@ -1216,23 +1231,63 @@ GLOSSARY = {
     "embedding": Term("The trained vector that stands for a token or a patch.", "X", "04"),
     "encoder": Term("The part that reads the whole input at once.", "", "04"),
     "exact match": Term("The share of answers that equal the expected one entirely.", "", "04"),
+    "false negative": Term(
+        "A pair that the contrastive loss pushes apart although it matches: equal captions, say.",
+        "",
+        "12",
+    ),
+    "few-shot prompting": Term(
+        "Showing a trained model some solved examples in its input, without updating it.",
+        "",
+        "14",
+    ),
     "fine-tuning": Term("Training a pretrained model further on the task at hand.", "", "08"),
     "frozen": Term("Not updated by training.", "", "08"),
+    "gated cross-attention": Term(
+        "Cross-attention behind a gate that starts at zero: at first nothing changes.",
+        "",
+        "14",
+    ),
     "gradient clipping": Term(
         "Shrinking the gradient when its norm exceeds a limit, and leaving its direction.", "", "05"
     ),
     "greedy decoding": Term("Generation that takes the likeliest token at every step.", "", "04"),
+    "hard negative": Term(
+        "A wrong pair that looks nearly right; the loss learns most from it.",
+        "",
+        "12",
+    ),
     "head": Term("One of several attentions that run side by side.", "h", "02"),
+    "image-text contrast (ITC)": Term(
+        "The contrastive loss between whole images and whole texts.",
+        "",
+        "13",
+    ),
+    "image-text matching (ITM)": Term(
+        "Deciding whether a text matches an image, with the text attending to the image.",
+        "",
+        "13",
+    ),
     "inductive bias": Term(
         "What a model takes for granted before it sees data: near pixels belong together, say.",
         "",
         "09",
+    ),
+    "interleaved": Term(
+        "Of images and text: in one sequence, each image at its place.",
+        "",
+        "14",
     ),
     "key": Term("What a position offers to be found by.", "K", "01"),
     "key-value cache": Term(
         "The stored keys and values of earlier tokens, so that they are not computed again.",
         "",
         "06",
+    ),
+    "latents": Term(
+        "Learned vectors that query the input and carry away a summary of fixed size.",
+        "",
+        "14",
     ),
     "LayerNorm": Term(
         "Brings each position's vector to mean 0 and variance 1, then scales and shifts it.",
@@ -1260,6 +1315,16 @@ GLOSSARY = {
     "mixed precision": Term(
         "Computing in 16 bits where that is safe, and in 32 bits where it is not.", "", "05"
     ),
+    "modality": Term(
+        "A kind of input: text, image, sound.",
+        "",
+        "14",
+    ),
+    "momentum distillation": Term(
+        "Learning from a slow moving average of the model itself, beside the labels.",
+        "",
+        "13",
+    ),
     "next-sentence prediction": Term(
         "Deciding whether the second text followed the first one.", "", "07"
     ),
@@ -1281,9 +1346,24 @@ GLOSSARY = {
     "pre-training": Term(
         "Training on plentiful unlabelled data before the task is known.", "", "07"
     ),
+    "prompt ensemble": Term(
+        "The mean of a class's text vectors over several wordings.",
+        "",
+        "12",
+    ),
     "query": Term("What a position is looking for.", "Q", "01"),
+    "recall@k": Term(
+        "The share of searches whose right answer is among the first k found.",
+        "",
+        "12",
+    ),
     "receptive field": Term(
         "The part of the input that a token or a feature can depend on.", "", "10"
+    ),
+    "resampler": Term(
+        "Turns any number of image tokens into a fixed number of latents.",
+        "",
+        "14",
     ),
     "residual connection": Term(
         "The input of a layer is added to its output, so that gradients have a free path.", "", "04"
@@ -1335,6 +1415,11 @@ GLOSSARY = {
         "A vocabulary of words and parts of words; a part that continues a word begins with ##.",
         "",
         "07",
+    ),
+    "zero-shot": Term(
+        "Solving a task without training on any example of it.",
+        "",
+        "12",
     ),
 }
 
