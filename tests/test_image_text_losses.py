@@ -200,6 +200,21 @@ def test_pretraining_losses_are_the_parts():
     torch.testing.assert_close(found.total, found.itc + found.itm + found.lm)
 
 
+def test_losses_that_are_off_are_zero_and_the_others_the_same():
+    model, texts = tiny(), batch()
+    draw = {"generator": torch.Generator().manual_seed(5)}
+    both = pretraining_losses(model, *texts, losses=("itm", "lm"), **draw)
+    draw = {"generator": torch.Generator().manual_seed(5)}
+    full = pretraining_losses(model, *texts, **draw)
+    assert both.itc == 0 and both.itm == full.itm and both.lm == full.lm
+    written = pretraining_losses(model, *texts, losses=("lm",))
+    assert written.itm == 0 and written.total == full.lm
+    with pytest.raises(ValueError, match="expected one or more"):
+        pretraining_losses(model, *texts, losses=("itc", "mlm"))
+    with pytest.raises(ValueError, match="expected one or more"):
+        pretraining_losses(model, *texts, losses=())
+
+
 def test_momentum_teaches_itc_and_gets_no_gradient():
     model, (pixels, ids, mask) = tiny(), batch()
     slow = MomentumModel(model)

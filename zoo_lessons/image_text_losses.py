@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import copy
 import math
+from collections.abc import Collection
 from typing import TYPE_CHECKING, Literal, NamedTuple
 
 import torch
@@ -212,8 +213,11 @@ class MomentumModel:
             mine.copy_(theirs)
 
 
+LOSSES = ("itc", "itm", "lm")
+
+
 class PretrainingLosses(NamedTuple):
-    """BLIP's three losses, each a scalar in nats."""
+    """BLIP's three losses, each a scalar in nats; 0 for one that is off."""
 
     itc: Tensor
     itm: Tensor
@@ -232,6 +236,7 @@ def pretraining_losses(
     attention_mask: Tensor,
     same: Tensor | None = None,
     *,
+    losses: Collection[str] = LOSSES,
     momentum: MomentumModel | None = None,
     alpha: float = 0.4,
     generator: torch.Generator | None = None,
@@ -244,18 +249,27 @@ def pretraining_losses(
         input_ids, attention_mask: captions (batch, length), `[any token] words sep_token_id`.
         same: Boolean (batch, batch), True where image i and caption j match; by default pairs
             (i, i).
+        losses: those that are on, of `LOSSES`; the others are not computed.
         momentum: the teacher of ITC's soft targets; without it the targets are hard.
         alpha: the teacher's share.
         generator: draws the hard negatives.
+
+    Raises:
+        ValueError: no loss, or an unknown one.
     """
+    if not losses or not set(losses) <= set(LOSSES):
+        raise ValueError(f"losses={tuple(losses)}, expected one or more of {LOSSES}")
     image = model.encode_image(pixel_values)
-    image_features = model.image_features(image)
-    text_features = model.text_features(input_ids, attention_mask)
-    logit_scale = model.logit_scale.clamp(max=math.log(MAX_SCALE))
-    logits = logit_scale.exp() * image_features @ text_features.T
-    if momentum is None:
+    itc = itm = lm = image.new_zeros(())
+    if "itc" in losses or "itm" in losses:
+        image_features = model.image_features(image)
+        text_features = model.text_features(input_ids, attention_mask)
+        logit_scale = model.logit_scale.clamp(max=math.log(MAX_SCALE))
+        logits = logit_scale.exp() * image_features @ text_features.T
+
+    if "itc" in losses and momentum is None:
         itc = contrastive_loss(image_features, text_features, logit_scale, same)
-    else:
+    elif "itc" in losses:
         with torch.no_grad():
             slow = momentum.model
             teacher = (
@@ -265,18 +279,20 @@ def pretraining_losses(
             )
         itc = distilled_contrastive_loss(logits, teacher, alpha, same)
 
-    chosen = hard_negatives(logits.detach(), same, generator=generator)
-    positive = model.match(input_ids, attention_mask, image)
-    negative = model.match(  # each text with a wrong image, each image with a wrong text
-        torch.cat([input_ids, input_ids[chosen.texts]]),
-        torch.cat([attention_mask, attention_mask[chosen.texts]]),
-        torch.cat([image[chosen.images], image]),
-    )
-    itm = image_text_matching_loss(positive, negative)
+    if "itm" in losses:
+        chosen = hard_negatives(logits.detach(), same, generator=generator)
+        positive = model.match(input_ids, attention_mask, image)
+        negative = model.match(  # each text with a wrong image, each image with a wrong text
+            torch.cat([input_ids, input_ids[chosen.texts]]),
+            torch.cat([attention_mask, attention_mask[chosen.texts]]),
+            torch.cat([image[chosen.images], image]),
+        )
+        itm = image_text_matching_loss(positive, negative)
 
-    lm = caption_loss(
-        model.caption_logits(input_ids, attention_mask, image),
-        caption_labels(input_ids, attention_mask),
-        label_smoothing=model.config.label_smoothing,
-    )
+    if "lm" in losses:
+        lm = caption_loss(
+            model.caption_logits(input_ids, attention_mask, image),
+            caption_labels(input_ids, attention_mask),
+            label_smoothing=model.config.label_smoothing,
+        )
     return PretrainingLosses(itc, itm, lm)
