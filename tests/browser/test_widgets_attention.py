@@ -71,8 +71,9 @@ WINDOWS = [("light", 1200), ("dark", 1200), ("light", 700), ("dark", 420)]
         ),
         lambda: MaskExplorer(tokens=TOKENS, pattern="padding"),
         lambda: MaskExplorer(64, masks={"mine": np.zeros((3, 5), bool)}),
+        lambda: MaskExplorer(48, pattern="window + global + random", sparse=True, layers=2),
     ],
-    ids=["sentence", "long", "cross", "mask", "own mask"],
+    ids=["sentence", "long", "cross", "mask", "own mask", "sparse mask"],
 )
 def test_widgets_are_accessible_quiet_and_fit_the_window(browser, make, theme, width):
     with open_widget(browser, make(), theme=theme, width=width) as shown:
@@ -394,10 +395,20 @@ GRID = "canvas[aria-label^='Attention mask']"
 
 def test_the_scripts_patterns_are_pythons(browser):
     source = (Path(base.__file__).parent / "mask_explorer.js").read_text(encoding="utf-8")
-    rules = source.split("function render(")[0]
+    common = (Path(base.__file__).parent / "common.js").read_text(encoding="utf-8")
+    rules = common + source.split("function render(")[0]
+    states = [
+        {"length": 1, "padding": 0, "window": 0},
+        {"length": 6, "padding": 2, "window": 1, "global_tokens": 2},
+        {"length": 9, "padding": 9, "window": 4, "random_blocks": 2, "block": 2},
+        {"length": 12, "padding": 0, "window": 20, "random_blocks": 0, "block": 5},
+        {"length": 31, "padding": 3, "window": 1, "random_blocks": 3, "block": 3},
+    ]
+    defaults = {"global_tokens": 1, "random_blocks": 1, "block": 4}
+    expected_patterns = {**mask_explorer.PATTERNS, **mask_explorer.SPARSE_PATTERNS}
     page = browser.new_page()
     try:
-        for length, padding, window in ((1, 0, 0), (6, 2, 1), (9, 9, 4), (12, 0, 20)):
+        for state in states:
             drawn = page.evaluate(
                 """([rules, state]) => {
                     const patterns = new Function(rules + "; return ME_PATTERNS;")();
@@ -405,12 +416,11 @@ def test_the_scripts_patterns_are_pythons(browser):
                     return Object.fromEntries(Object.entries(patterns).map(([name, rule]) =>
                         [name, index.map((i) => index.map((j) => rule.allows(i, j, state)))]));
                 }""",
-                [rules, {"length": length, "padding": padding, "window": window}],
+                [rules, {**defaults, **state}],
             )
-            assert list(drawn) == list(mask_explorer.PATTERNS)
+            assert list(drawn) == list(expected_patterns)
             for name, allowed in drawn.items():
-                options = {"pattern": name, "padding": padding, "window": window}
-                expected = MaskExplorer(length, **options).mask()
+                expected = MaskExplorer(pattern=name, sparse=True, **state).mask()
                 np.testing.assert_array_equal(np.array(allowed), expected, err_msg=name)
     finally:
         page.close()
@@ -465,6 +475,48 @@ def test_own_masks_are_shown_as_they_are(browser):
         assert shown.readout() == "Query 0 may not attend to key 1. It sees 2 of 3 keys."
         shown.page.get_by_role("combobox", name="Mask", exact=True).select_option("full")
         assert "144 of 144" in shown.root.inner_text()
+
+
+def test_layers_connect_what_one_layer_does_not(browser):
+    explorer = MaskExplorer(20, pattern="sliding window", window=2, sparse=True)
+    with open_widget(browser, explorer) as shown:
+        assert "connected by several layers" not in shown.root.inner_text()
+        shown.page.get_by_role("slider", name="Layers", exact=True).focus()
+        for _ in range(2):
+            shown.page.keyboard.press("ArrowRight")
+        shown.wait_until_saved()
+        assert explorer.layers == 3
+        reach, text = explorer.reach().sum(axis=1), shown.root.inner_text()
+        assert (reach.min(), reach.max()) == (7, 13)
+        assert "Reach after 3 layers" in text and "7 to 13" in text
+        assert f"{4 * int(explorer.mask().sum()) * 64 * 3:,}" in text
+        assert f"{4 * 400 * 64 * 3:,}" in text
+        grid = shown.page.locator(GRID)
+        grid.focus()
+        for name in ["ArrowRight"] * 6:
+            shown.page.keyboard.press(name)
+        shown.frame()
+        assert shown.readout() == (
+            "Query 0 may not attend to key 5, but hears of it after 3 layers. It sees 3 of 20 keys."
+        )
+        assert shown.page.evaluate("keysThatEscape") == []
+
+
+def test_sparse_patterns_have_their_sliders(browser):
+    explorer = MaskExplorer(24, pattern="window + global", sparse=True, global_tokens=1)
+    with open_widget(browser, explorer) as shown:
+        blocks = shown.page.get_by_role("slider", name="Tokens in a block", exact=True)
+        assert not blocks.is_visible()
+        shown.page.get_by_role("slider", name="Global tokens", exact=True).focus()
+        shown.page.keyboard.press("ArrowRight")
+        shown.wait_until_saved()
+        assert explorer.global_tokens == 2
+        assert f"{explorer.mask().sum()} of 576" in shown.root.inner_text()
+        patterns = shown.page.get_by_role("combobox", name="Mask", exact=True)
+        patterns.select_option("window + global + random")
+        shown.wait_until_saved()
+        assert blocks.is_visible()
+        assert f"{explorer.mask().sum()} of 576" in shown.root.inner_text()
 
 
 # ---------------------------------------------------------------- BertViz

@@ -39,6 +39,51 @@ def test_every_pattern_has_a_picture_and_a_line_of_text(pattern):
     assert explorer.static_text().startswith(f"MaskExplorer: {pattern}, 8 queries x 8 keys")
 
 
+def sparse(length, pattern, **options):
+    return MaskExplorer(length, pattern=pattern, sparse=True, **options)
+
+
+def test_sparse_patterns_are_unions():
+    window = MaskExplorer(15, pattern="sliding window", window=1).mask()
+    with_global = sparse(15, "window + global", window=1, global_tokens=2).mask()
+    index = np.arange(15)
+    is_global = (index[:, None] < 2) | (index < 2)
+    np.testing.assert_array_equal(with_global, window | is_global)
+    options = {"window": 1, "random_blocks": 2, "block": 4}
+    with_random = sparse(15, "window + random", **options).mask()
+    union = sparse(15, "window + global + random", global_tokens=2, **options).mask()
+    np.testing.assert_array_equal(union, with_random | with_global)
+    drawn = sparse(15, "window + random", window=0, random_blocks=2, block=4).mask()
+    for own in range(4):  # all queries of a block draw the same two blocks
+        rows = drawn[4 * own : 4 * own + 4] & ~np.eye(15, dtype=bool)[4 * own : 4 * own + 4]
+        blocks = {j // 4 for j in np.flatnonzero(rows.any(axis=0))}
+        assert len(blocks - {own}) in (1, 2)
+        for j in blocks - {own}:
+            assert rows[:, 4 * j : 4 * j + 4].all()
+
+
+def test_reach_over_layers():
+    """A window's reach grows by its radius with each layer; one global token joins all in two."""
+    for layers in (1, 2, 3, 8):
+        shown = sparse(20, "sliding window", window=2, layers=layers)
+        apart = np.abs(np.subtract.outer(range(20), range(20)))
+        np.testing.assert_array_equal(shown.reach(), apart <= 2 * layers)
+    assert sparse(20, "window + global", window=1, global_tokens=1, layers=2).reach().all()
+    assert sparse(20, "causal", layers=5).reach().sum() == 210
+    text = sparse(20, "sliding window", window=2, layers=3).static_text()
+    assert text.endswith("allowed (24%); after 3 layers a query reaches 7 to 13")
+    one, three = (sparse(20, "causal sliding window", layers=n).static_png() for n in (1, 3))
+    assert one != three
+    assert MaskExplorer(masks={"mine": np.ones((3, 5), bool)}, layers=2).reach().shape == (3, 5)
+
+
+def test_sparse_patterns_are_offered_on_request_only():
+    with pytest.raises(ValueError, match="'window \\+ global' is none of"):
+        MaskExplorer(pattern="window + global")
+    with pytest.raises(ValueError, match="layers=9 must be between 1 and 8"):
+        MaskExplorer(layers=9)
+
+
 def test_text_states_the_density():
     assert MaskExplorer(4).static_text() == (
         "MaskExplorer: causal, 4 queries x 4 keys, 10 of 16 pairs allowed (62%)"

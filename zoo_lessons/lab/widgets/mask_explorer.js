@@ -1,7 +1,18 @@
 // An attention mask as a grid of allowed pairs, with what it lets each query see and what it costs.
 
-// Each rule says whether query i may attend to key j; `uses` names the sliders it needs.
-// A further pattern is one more entry here and one in mask_explorer.py.
+// Each rule says whether query i may attend to key j; `uses` names the sliders it needs, and
+// `sparse` marks what is offered only on request. A further pattern is one more entry here and one in
+// mask_explorer.py.
+const meNear = (i, j, s) => Math.abs(i - j) <= s.window;
+const meGlobal = (i, j, s) => i < s.global_tokens || j < s.global_tokens;
+/** Whether the key's block is one of those that the query's block has drawn. */
+function meDrawn(i, j, s) {
+  const blocks = Math.ceil(s.length / s.block), own = Math.floor(i / s.block), other = Math.floor(j / s.block);
+  const next = uniforms(15, own * blocks);
+  const chances = Array.from({ length: blocks }, next);
+  return chances.filter((chance) => chance < chances[other]).length < s.random_blocks;
+}
+const ME_PALE = 0.4;
 const ME_PATTERNS = {
   "full": { uses: [], allows: () => true,
     says: "Every query sees every key, as in an encoder without padding." },
@@ -11,10 +22,19 @@ const ME_PATTERNS = {
     says: "Nobody sees the padding at the end. Padded queries still compute something: ignore their output." },
   "causal + padding": { uses: ["padding"], allows: (i, j, s) => j <= i && j < s.length - s.padding,
     says: "Both at once: a pair is allowed only if both masks allow it." },
-  "sliding window": { uses: ["window"], allows: (i, j, s) => Math.abs(i - j) <= s.window,
+  "sliding window": { uses: ["window"], allows: meNear,
     says: "A query sees its neighbours to each side, as far as the window reaches: cost grows with the length, not its square." },
   "causal sliding window": { uses: ["window"], allows: (i, j, s) => j <= i && i - j <= s.window,
     says: "A query sees itself and the window before it." },
+  "window + global": { uses: ["window", "global_tokens"], sparse: true,
+    allows: (i, j, s) => meNear(i, j, s) || meGlobal(i, j, s),
+    says: "A few tokens see all and are seen by all: any two tokens are connected by two layers." },
+  "window + random": { uses: ["window", "random_blocks", "block"], sparse: true,
+    allows: (i, j, s) => meNear(i, j, s) || meDrawn(i, j, s),
+    says: "Each block of queries also sees a few blocks of keys, drawn once: chance shortens the ways." },
+  "window + global + random": { uses: ["window", "global_tokens", "random_blocks", "block"], sparse: true,
+    allows: (i, j, s) => meNear(i, j, s) || meGlobal(i, j, s) || meDrawn(i, j, s),
+    says: "The union of all three, as in BigBird." },
 };
 
 function render({ model, el }) {
@@ -22,11 +42,14 @@ function render({ model, el }) {
   const own = Object.fromEntries(model.get("_masks").map((mask) => [mask.name, { ...mask, allowed: bytes(mask.allowed) }]));
   const tokens = model.get("tokens");
   const state = {};
-  for (const name of ["pattern", "length", "padding", "window", "head_dim"]) state[name] = model.get(name);
+  const numbers = ["length", "padding", "window", "global_tokens", "random_blocks", "block", "layers"];
+  for (const name of ["pattern", "head_dim", ...numbers]) state[name] = model.get(name);
+  const sparse = model.get("sparse");
+  const offered = Object.keys(ME_PATTERNS).filter((name) => sparse || !ME_PATTERNS[name].sparse);
   let mask, place, colors, width = 0;
   let cursor = null; // [query, key]
 
-  const names = [...Object.keys(own).map((name) => [name, `${name} (yours)`]), ...Object.keys(ME_PATTERNS)];
+  const names = [...Object.keys(own).map((name) => [name, `${name} (yours)`]), ...offered];
   const patternSelect = select({
     label: "Mask", options: names, value: state.pattern, onChange: (v) => choose("pattern", v),
   });
@@ -34,21 +57,28 @@ function render({ model, el }) {
     length: slider({ label: "Tokens", min: 1, max: 64, value: state.length, onInput: (v) => choose("length", v) }),
     padding: slider({ label: "Padded tokens", min: 0, max: state.length, value: state.padding, onInput: (v) => choose("padding", v) }),
     window: slider({ label: "Window", min: 0, max: 16, value: state.window, onInput: (v) => choose("window", v) }),
+    global_tokens: slider({ label: "Global tokens", min: 0, max: 8, value: state.global_tokens, onInput: (v) => choose("global_tokens", v) }),
+    random_blocks: slider({ label: "Random blocks", min: 0, max: 6, value: state.random_blocks, onInput: (v) => choose("random_blocks", v) }),
+    block: slider({ label: "Tokens in a block", min: 1, max: 16, value: state.block, onInput: (v) => choose("block", v) }),
+    layers: slider({ label: "Layers", min: 1, max: 8, value: state.layers, onInput: (v) => choose("layers", v) }),
   };
   const explanation = h("p", { class: "zoo-note me-explanation" });
   const gridTitle = h("div", { class: "zoo-heading" }, "Rows are queries, columns are keys");
   const grid = canvas2d(10, 10, "Attention mask: rows are queries, columns are keys. Arrow keys read a pair.");
-  const allowedSwatch = h("span", { class: "me-swatch" });
+  const allowedSwatch = h("span", { class: "me-swatch" }), reachedSwatch = h("span", { class: "me-swatch me-gap" });
+  const reachedLegend = h("span", { class: "me-reached" }, reachedSwatch, "connected by several layers");
   const legend = h("div", { class: "me-legend" },
-    allowedSwatch, "may attend", h("span", { class: "me-swatch me-no" }), "masked");
-  const facts = {};
+    allowedSwatch, "may attend", reachedLegend, h("span", { class: "me-swatch me-gap me-no" }), "masked");
+  const facts = {}, labels = {};
   const fact = (name, label) => {
     facts[name] = h("dd");
-    return [h("dt", {}, label), facts[name]];
+    labels[name] = h("dt", {}, label);
+    return [labels[name], facts[name]];
   };
   const list = h("dl", { class: "me-facts" },
     fact("pairs", "Allowed pairs"), fact("density", "Density"), fact("seen", "Keys a query sees"),
-    fact("cost", "Multiply-adds, one head"), fact("dense", "Without a mask"));
+    fact("cost", "Multiply-adds, one head"), fact("dense", "Without a mask"),
+    sparse && [fact("reach", ""), fact("flops", ""), fact("denseFlops", "With full attention")].flat());
   const warning = h("p", { class: "zoo-note zoo-error" });
   const note = h("p", { class: "zoo-note" });
   const live = liveRegion();
@@ -76,7 +106,32 @@ function render({ model, el }) {
       return count;
     });
     mask.pairs = mask.counts.reduce((a, b) => a + b, 0);
+    mask.steps = stepsNeeded();
     if (cursor && (cursor[0] >= mask.queries || cursor[1] >= mask.keys)) cursor = null;
+  }
+
+  /** For each pair, after how many layers the query's output depends on the key: 1 where it may
+   *  attend, 0 where the layers do not suffice. A token keeps what it knows, by the residual path. */
+  function stepsNeeded() {
+    const { queries, keys, at } = mask;
+    const steps = Array.from({ length: queries }, (_, i) => Uint8Array.from({ length: keys }, (_, j) => Number(at(i, j))));
+    if (queries !== keys) return steps;
+    let known = steps.map((row, i) => row.map((one, j) => one || Number(i === j)));
+    for (let layer = 2; layer <= state.layers; layer++) {
+      const next = known.map((row) => row.slice());
+      for (let i = 0; i < queries; i++) {
+        for (let via = 0; via < keys; via++) {
+          if (!at(i, via)) continue;
+          for (let j = 0; j < keys; j++) {
+            if (!known[via][j] || next[i][j]) continue;
+            next[i][j] = 1;
+            steps[i][j] = layer;
+          }
+        }
+      }
+      known = next;
+    }
+    return steps;
   }
 
   function choose(name, value) {
@@ -89,11 +144,12 @@ function render({ model, el }) {
 
   function controls() {
     const uses = own[state.pattern] ? [] : ["length", ...ME_PATTERNS[state.pattern].uses];
+    if (sparse) uses.push("layers");
     for (const [name, control] of Object.entries(sliders)) {
       control.element.hidden = !uses.includes(name) || (name === "length" && tokens.length > 0);
     }
     sliders.padding.setRange(0, state.length);
-    for (const name of ["length", "padding", "window"]) sliders[name].set(state[name]);
+    for (const name of numbers) sliders[name].set(state[name]);
     patternSelect.set(state.pattern);
     explanation.textContent = own[state.pattern]
       ? "Your own mask, as your code made it." : ME_PATTERNS[state.pattern].says;
@@ -103,6 +159,8 @@ function render({ model, el }) {
     if (!width) return;
     colors = themeColors(root);
     allowedSwatch.style.background = colors.series[0];
+    reachedSwatch.style.background = colors.series[0];
+    reachedLegend.hidden = state.layers === 1;
     compute();
     controls();
     layout();
@@ -135,8 +193,15 @@ function render({ model, el }) {
     context.clearRect(0, 0, grid.width, grid.height);
     for (let i = 0; i < queries; i++) {
       for (let j = 0; j < keys; j++) {
-        context.fillStyle = mask.at(i, j) ? yes : colors.grid;
+        const steps = mask.steps[i][j];
+        context.fillStyle = steps === 1 ? yes : colors.grid;
         context.fillRect(left + j * cell, top + i * cell, cell - gap, cell - gap);
+        if (steps > 1) { // pale: the colour over the grid's
+          context.globalAlpha = ME_PALE;
+          context.fillStyle = yes;
+          context.fillRect(left + j * cell, top + i * cell, cell - gap, cell - gap);
+          context.globalAlpha = 1;
+        }
       }
     }
     const step = Math.ceil(13 / cell), columnStep = turned ? step : Math.ceil(20 / cell);
@@ -195,6 +260,16 @@ function render({ model, el }) {
     facts.seen.textContent = low === high ? String(low) : `${low} to ${high}`;
     facts.cost.textContent = number(2 * mask.pairs * state.head_dim);
     facts.dense.textContent = number(2 * all * state.head_dim);
+    if (sparse) {
+      const reach = mask.steps.map((row, i) => row.filter((steps, j) => steps > 0 || (state.layers > 1 && i === j)).length);
+      const least = Math.min(...reach), most = Math.max(...reach);
+      const layers = state.layers === 1 ? "1 layer" : `${state.layers} layers`;
+      labels.reach.textContent = `Reach after ${layers}`;
+      facts.reach.textContent = least === most ? String(least) : `${least} to ${most}`;
+      labels.flops.textContent = `FLOPs, one head, ${layers}`;
+      facts.flops.textContent = number(4 * mask.pairs * state.head_dim * state.layers);
+      facts.denseFlops.textContent = number(4 * all * state.head_dim * state.layers);
+    }
     const blind = mask.counts.filter((count) => count === 0).length;
     warning.hidden = blind === 0;
     warning.textContent =
@@ -209,7 +284,8 @@ function render({ model, el }) {
       return;
     }
     const [i, j] = cursor;
-    live.say(`Query ${label(i)} ${mask.at(i, j) ? "may attend" : "may not attend"} to key ${keyLabel(j)}. ` +
+    const later = mask.steps[i][j] > 1 ? `, but hears of it after ${mask.steps[i][j]} layers` : "";
+    live.say(`Query ${label(i)} ${mask.at(i, j) ? "may attend" : "may not attend"} to key ${keyLabel(j)}${later}. ` +
       `It sees ${mask.counts[i]} of ${mask.keys} keys.`);
   }
 
