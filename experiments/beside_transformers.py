@@ -8,9 +8,12 @@
 - Parameters: of the published size, ours and theirs, next to the count that was published.
 - Time and memory: one forward pass of the published size, random weights, side by side. Theirs runs
   with its default attention, PyTorch's fused one, and keeps no cache, as ours. Memory is what
-  PyTorch allocates at most during the pass, beyond the weights.
+  PyTorch allocates at most during the pass, beyond the weights. A model that takes seconds a pass
+  is timed with smaller inputs, which its row names, or in fewer rounds.
 
-The tables, `model_table` and `vision_model_table`, hold the models: a new one is one more `Entry`.
+The tables (`model_table`, and those for vision, for image and text, and for efficiency) hold the
+models: a new one is one more `Entry`. Where `transformers` has a part of a model only, both sides
+are a `Part`: it gives the part a model's manners, and names the classes whose lines count.
 """
 
 from __future__ import annotations
@@ -36,7 +39,7 @@ from zoo_lessons.training import seed_everything
 from zoo_lessons.weights import from_transformers
 
 BATCH, LENGTH = 2, 32  # examples, and tokens in each of them where they are texts
-ROUNDS = 11
+ROUNDS, FEW_ROUNDS = 11, 7
 Inputs = Callable[[Any, int, int], dict[str, Tensor]]
 SHARED = [  # what every row is measured with; that weights are loaded right, the tests hold
     "experiments.beside_transformers",
@@ -48,6 +51,27 @@ SHARED = [  # what every row is measured with; that weights are loaded right, th
     "zoo_lessons.layers.positions",
     "zoo_lessons.parity",
 ]
+
+
+class Part(nn.Module):
+    """A part of a model, built from a config and called with inputs by name, as a model is.
+
+    Attributes:
+        classes: what the part is made of; the first is the part itself.
+        config: what it was built from.
+        part: the part itself.
+    """
+
+    classes: tuple[type[nn.Module], ...]
+
+    def __init__(self, config: transformers.PreTrainedConfig, part: nn.Module):
+        super().__init__()
+        self.config, self.part = config, part
+
+
+@dataclass
+class PartOutput:
+    output: Tensor
 
 
 @dataclass(frozen=True)
@@ -66,6 +90,10 @@ class Entry:
         count: the number of parameters as published.
         source: where it was published.
         scale: the size of the random weights; deep and narrow models need larger ones.
+        convert: gives our model with the weights of theirs.
+        timed: the config that is timed; the published one, if None.
+        timed_with: says in the table what is timed, where that is not what its note says.
+        rounds: how often each side is timed.
     """
 
     model: str
@@ -79,12 +107,16 @@ class Entry:
     count: str
     source: str
     scale: float = 0.2
+    convert: Callable[[nn.Module], nn.Module] = from_transformers
+    timed: Any = None
+    timed_with: str = ""
+    rounds: int = ROUNDS
 
 
 def difference(entry: Entry, dtype: torch.dtype) -> float:
     """The largest relative difference of any output, where the input is not padding."""
     theirs = randomised(entry).to(dtype)
-    ours = from_transformers(theirs)
+    ours = entry.convert(theirs)
     inputs = {
         name: value.to(dtype) if value.is_floating_point() else value
         for name, value in entry.inputs(entry.small, 3, 11).items()
@@ -126,14 +158,15 @@ def trainable(model: nn.Module) -> int:
 
 def cost(entry: Entry) -> dict[str, Any]:
     """Milliseconds and mebibytes of one forward pass; seconds of ours over theirs."""
+    config = entry.timed or entry.published
     if entry.theirs is None:
-        both = {"ours": entry.ours(entry.config).eval()}
+        both = {"ours": entry.ours(config).eval()}
     else:
-        theirs = entry.theirs(copy.deepcopy(entry.published)).eval()
-        both = {"theirs": theirs, "ours": from_transformers(theirs)}
-    inputs = entry.inputs(entry.published, BATCH, LENGTH)
+        theirs = entry.theirs(copy.deepcopy(config)).eval()
+        both = {"theirs": theirs, "ours": entry.convert(theirs).eval()}
+    inputs = entry.inputs(config, BATCH, LENGTH)
     run = {side: forward(model, inputs) for side, model in both.items()}
-    times = compare(run, rounds=ROUNDS)
+    times = compare(run, rounds=entry.rounds, warmup=1)  # a pass is long: one call warms it up
     compared = {
         "ratio": times.ratio("ours"),
         "interval": list(times.interval("ours")),
@@ -143,6 +176,8 @@ def cost(entry: Entry) -> dict[str, Any]:
     memory = {side: round(peak_memory(function) / 2**20, 1) for side, function in run.items()}
     return {
         "time": {
+            "with": entry.timed_with,
+            "rounds": entry.rounds,
             "milliseconds": 1e3 * times.median("ours"),
             **(compared if entry.theirs else {}),
         },
@@ -159,20 +194,32 @@ def forward(model: nn.Module, inputs: Mapping[str, Tensor]) -> Callable[[], None
 
 
 def lines(entry: Entry) -> dict[str, Any]:
-    """Lines of code of our file, of the layers that it imports, and of their file."""
-    ours = Path(inspect.getsourcefile(entry.ours))
-    theirs = Path(inspect.getsourcefile(entry.theirs)) if entry.theirs else None
+    """Lines of code of our file, of the layers that it imports, and of their file.
+
+    Of a part, the lines of the classes that it is made of.
+    """
+    ours = Path(inspect.getsourcefile(classes_of(entry.ours)[0]))
     return {
         "file": ours.name,
-        "ours": code_lines(ours),
-        "layers": sum(code_lines(path) for path in imported_layers(ours)),
-        "theirs": code_lines(theirs) if theirs else None,
+        "ours": model_lines(entry.ours),
+        "layers": sum(code_lines(path.read_text("utf-8")) for path in imported_layers(ours)),
+        "theirs": model_lines(entry.theirs) if entry.theirs else None,
     }
 
 
-def code_lines(path: Path) -> int:
+def classes_of(model: type[nn.Module]) -> tuple[type[nn.Module], ...]:
+    return model.classes if issubclass(model, Part) else (model,)
+
+
+def model_lines(model: type[nn.Module]) -> int:
+    """Lines of a model's file, or of a part's classes."""
+    if issubclass(model, Part):
+        return sum(code_lines(inspect.getsource(each)) for each in model.classes)
+    return code_lines(Path(inspect.getsourcefile(model)).read_text("utf-8"))
+
+
+def code_lines(source: str) -> int:
     """Lines that hold code: not blank, no comment, no docstring."""
-    source = path.read_text(encoding="utf-8")
     documented = (ast.Module, ast.ClassDef, ast.FunctionDef, ast.AsyncFunctionDef)
     docstrings = {
         node.body[0].value.lineno
@@ -216,8 +263,8 @@ def row(entry: Entry) -> Mapping[str, Any]:
     precisions = {"float64": torch.float64, "float32": torch.float32}
     return {
         "model": entry.model,
-        "ours": entry.ours.__name__,
-        "theirs": entry.theirs.__name__ if entry.theirs else None,
+        "ours": classes_of(entry.ours)[0].__name__,
+        "theirs": classes_of(entry.theirs)[0].__name__ if entry.theirs else None,
         "difference": {
             name: difference(entry, dtype) if entry.theirs else None
             for name, dtype in precisions.items()
@@ -228,10 +275,16 @@ def row(entry: Entry) -> Mapping[str, Any]:
     }
 
 
-def table(entries: Iterable[Entry]) -> dict[str, Any]:
-    """The figures of a record: a row for each model, and what was run."""
+def table(entries: Iterable[Entry], examples: str) -> dict[str, Any]:
+    """The figures of a record: a row for each model, and what was run.
+
+    Args:
+        entries: the models.
+        examples: what a batch has `BATCH` of, "images".
+    """
     return {
         "transformers": transformers.__version__,
         "batch": BATCH,
+        "examples": examples,
         "rows": [row(entry) for entry in entries],
     }

@@ -12,7 +12,7 @@ import torch
 import transformers
 from torch import Tensor
 
-from experiments.beside_transformers import LENGTH, SHARED, Entry, table
+from experiments.beside_transformers import FEW_ROUNDS, LENGTH, SHARED, Entry, table
 from experiments.model_table import text, two_segments
 from zoo_lessons import models
 from zoo_lessons.records import experiment
@@ -56,6 +56,7 @@ def mamba(model: str, class_name: str, field: str) -> Entry:
         fields=(field,),
         count="130 M",
         source="Gu and Dao (2023), section 4.2",
+        rounds=FEW_ROUNDS,
     )
 
 
@@ -112,6 +113,8 @@ ENTRIES = [
         fields=("last_hidden_state", "pooler_output"),
         count="",
         source="Beltagy et al. (2020) give no count",
+        timed_with="texts of 1,024 tokens",
+        rounds=FEW_ROUNDS,
     ),
     distilbert("DistilBERT", "DistilBertModel", "last_hidden_state"),
     distilbert("DistilBERT, classification", "DistilBertForSequenceClassification", "logits"),
@@ -160,4 +163,4 @@ ENTRIES = [
     ],
 )
 def efficiency_model_table() -> dict[str, Any]:
-    return {"figures": {**table(ENTRIES), "length": LENGTH}}
+    return {"figures": table(ENTRIES, f"texts of {LENGTH} tokens")}

@@ -162,4 +162,4 @@ ENTRIES = [
     ],
 )
 def model_table() -> dict[str, Any]:
-    return {"figures": {**table(ENTRIES), "length": LENGTH}}
+    return {"figures": table(ENTRIES, f"texts of {LENGTH} tokens")}

@@ -16,6 +16,7 @@ from experiments import (
     multimodal_model_table,
     vision_model_table,
 )
+from zoo_lessons.models.flamingo import GatedCrossAttention, PerceiverResampler
 from zoo_lessons.paths import repository_root
 from zoo_lessons.weights import SUPPORTED
 
@@ -25,6 +26,8 @@ ENTRIES = [
     *multimodal_model_table.ENTRIES,
     *efficiency_model_table.ENTRIES,
 ]
+PARTS = [entry for entry in ENTRIES if issubclass(entry.ours, table.Part)]
+MODELS = [entry for entry in ENTRIES if entry not in PARTS]
 by_name = pytest.mark.parametrize("entry", ENTRIES, ids=lambda entry: entry.model)
 compared = pytest.mark.parametrize(
     "entry", [entry for entry in ENTRIES if entry.theirs], ids=lambda entry: entry.model
@@ -54,6 +57,7 @@ FLOAT32_INSIDE = {
     transformers.LongformerModel,
     transformers.MambaForCausalLM,
     transformers.MambaModel,
+    multimodal_model_table.TheirGatedBlock,
 }
 
 
@@ -63,12 +67,20 @@ def entry_of(model):
 
 def test_rows_are_supported_models_and_no_two_are_the_same():
     assert len({entry.model for entry in ENTRIES}) == len(ENTRIES)
-    for entry in ENTRIES:
+    for entry in MODELS:
         assert entry.theirs is None or SUPPORTED[entry.theirs.__name__][1] == entry.ours.__name__
 
 
 def test_every_supported_model_has_a_row():
-    assert set(SUPPORTED) == {entry.theirs.__name__ for entry in ENTRIES if entry.theirs}
+    assert set(SUPPORTED) == {entry.theirs.__name__ for entry in MODELS if entry.theirs}
+
+
+def test_both_of_flamingos_new_layers_have_a_row():
+    found = {entry.ours.classes[0]: entry.theirs.classes[0].__name__ for entry in PARTS}
+    assert found == {
+        PerceiverResampler: "IdeficsPerceiverResampler",
+        GatedCrossAttention: "IdeficsGatedCrossAttentionLayer",
+    }
 
 
 @compared
@@ -90,18 +102,43 @@ def test_published_sizes(entry):
         assert count["ours"] / 1e6 == pytest.approx(published, rel=0.07)
 
 
-def test_a_difference_is_seen(monkeypatch):
+def test_a_difference_is_seen():
     """Break our model: the column must say so."""
     entry = entry_of("BERT-Base")
 
     def broken(theirs):
-        ours = table_from_transformers(theirs)
+        ours = entry.convert(theirs)
         ours.layers[1].residual1.norm.eps = 0.1
         return ours
 
-    table_from_transformers = table.from_transformers
-    monkeypatch.setattr(table, "from_transformers", broken)
-    assert table.difference(entry, torch.float64) > 1e-4
+    broken_entry = dataclasses.replace(entry, convert=broken)
+    assert table.difference(broken_entry, torch.float64) > 1e-4
+
+
+@pytest.mark.parametrize("entry", PARTS, ids=lambda entry: entry.model)
+def test_every_input_of_a_part_matters(entry):
+    """What words see, too: the gated block's first words see no image."""
+    torch.manual_seed(0)
+    both = table.randomised(entry), entry.convert(table.randomised(entry))
+    inputs = entry.inputs(entry.small, 2, 9)
+    changed = {name: {name: value.flip(-1)} for name, value in inputs.items()}
+    if "mask" in inputs:  # ours reads the first, theirs the others
+        changed["mask"] = {name: inputs[name].flip(-1) for name in ("mask", "scores")}
+        changed["seen"] = {"mask": inputs["mask"] & False, "seen": 0 * inputs["seen"]}
+        del changed["scores"]
+    with torch.no_grad():
+        for model in both:
+            before = model(**inputs).output
+            for name, values in changed.items():
+                after = model(**{**inputs, **values}).output
+                assert (after - before).abs().max() > 1e-3, name
+
+
+def test_smaller_inputs_are_named():
+    """A row that is not timed at its published size says so."""
+    for entry in ENTRIES:
+        assert entry.timed is None or entry.timed_with
+        assert entry.timed is None or "image_size" in str(entry.timed)
 
 
 def flat(config):
@@ -113,7 +150,7 @@ def flat(config):
     return fields
 
 
-@compared
+@pytest.mark.parametrize("entry", [e for e in MODELS if e.theirs], ids=lambda entry: entry.model)
 def test_small_models_are_not_the_default(entry):
     """A default that both sides share would hide an option that ours ignores."""
     small = flat(type(entry.config).from_hf(entry.small))
@@ -122,7 +159,7 @@ def test_small_models_are_not_the_default(entry):
     assert same <= {"dropout"} | FIXED.get(entry.theirs, set()), same
 
 
-def test_lines_of_code(tmp_path):
+def test_lines_of_code():
     source = '''
         """A docstring
         of two lines."""
@@ -150,10 +187,8 @@ def test_lines_of_code(tmp_path):
 
             b = 1
     '''
-    file = tmp_path / "module.py"
-    file.write_text(textwrap.dedent(source), encoding="utf-8")
     # import, def, text (3), return g( x, text, ) (4), class, b
-    assert table.code_lines(file) == 11
+    assert table.code_lines(textwrap.dedent(source)) == 11
 
 
 def test_layers_are_found_through_other_layers():
@@ -163,25 +198,31 @@ def test_layers_are_found_through_other_layers():
     assert "crf.py" not in found
 
 
-def test_a_whole_row(monkeypatch):
-    monkeypatch.setattr(table, "ROUNDS", 3)
+def test_lines_of_a_part_are_those_of_its_classes():
+    for entry in PARTS:
+        whole = table.lines(dataclasses.replace(entry, ours=entry.ours.classes[0]))["ours"]
+        assert 30 < table.lines(entry)["ours"] < whole
+        assert table.lines(entry)["file"] == "flamingo.py"
+
+
+def test_a_whole_row():
     entry = entry_of("BERT, question answering")
     tiny = transformers.BertConfig(
         **{**model_table.BERT_SMALL, "max_position_embeddings": table.LENGTH}
     )
-    row = table.row(dataclasses.replace(entry, published=tiny, inputs=model_table.text))
+    row = table.row(dataclasses.replace(entry, published=tiny, inputs=model_table.text, rounds=3))
     assert row["theirs"] == "BertForQuestionAnswering" and row["lines"]["file"] == "bert.py"
     assert row["time"]["interval"][0] <= row["time"]["ratio"] <= row["time"]["interval"][1]
     assert row["time"]["milliseconds"] > 0
     assert row["memory"]["ours"] > 0 and row["memory"]["theirs"] > 0
 
 
-def test_a_row_without_a_counterpart(monkeypatch):
-    monkeypatch.setattr(table, "ROUNDS", 3)
+def test_a_row_without_a_counterpart():
     entry = entry_of("T2T-ViT-14")
     tiny = dataclasses.replace(entry.config, image_size=32, d_model=48, num_layers=2)
-    row = table.row(dataclasses.replace(entry, config=tiny, published=tiny))
+    row = table.row(dataclasses.replace(entry, config=tiny, published=tiny, rounds=3))
     assert row["theirs"] is None and row["difference"] == {"float64": None, "float32": None}
     assert row["parameters"]["ours"] > 0 and row["parameters"]["theirs"] is None
-    assert set(row["time"]) == {"milliseconds"} and row["time"]["milliseconds"] > 0
+    assert set(row["time"]) == {"with", "rounds", "milliseconds"}
+    assert row["time"]["milliseconds"] > 0
     assert row["memory"]["theirs"] is None and row["memory"]["ours"] > 0

@@ -13,7 +13,7 @@ ROW = {
     "difference": {"float64": 7.7e-16, "float32": 0.0},
     "lines": {"file": "gpt.py", "ours": 141, "layers": 567, "theirs": 757},
     "parameters": {"ours": 124439808, "theirs": 124439808, "published": "117 M", "source": "paper"},
-    "time": {"ratio": 0.951, "interval": [0.91, 1.0], "verdict": "no clear difference"},
+    "time": {"with": "", "ratio": 0.951, "interval": [0.91, 1.0], "verdict": "no clear difference"},
     "memory": {"ours": 12.34, "theirs": 20.0},
 }
 OTHER = {**copy.deepcopy(ROW), "model": "BERT-Base"}
@@ -21,7 +21,7 @@ OTHER["parameters"]["theirs"] = 5
 RECORD = {
     "date": "2026-01-02",
     "machine": {"device": "a processor", "threads": 2, "torch": "2.0"},
-    "figures": {"transformers": "5.0", "batch": 2, "length": 32, "rows": [ROW, OTHER]},
+    "figures": {"transformers": "5.0", "batch": 2, "examples": "texts", "rows": [ROW, OTHER]},
 }
 
 
@@ -33,7 +33,15 @@ def test_a_row_says_what_was_measured():
         "124,439,808 (117 M) | 0.95 (0.91 to 1.00) | 12 / 20 |"
     )
     assert "124,439,808; theirs 5 (117 M)" in bert
-    assert empty == "" and "2 texts of 32 tokens" in note and "2026-01-02" in note
+    assert empty == "" and "over 2 texts at" in note and "2026-01-02" in note
+
+
+def test_a_row_says_with_what_it_was_timed():
+    record = copy.deepcopy(RECORD)
+    record["figures"]["rows"][1]["time"]["with"] = "images of 224×224"
+    _, _, gpt, bert, *_ = model_table(record).data.splitlines()
+    assert "0.95 (0.91 to 1.00) |" in gpt
+    assert "0.95 (0.91 to 1.00), images of 224×224 |" in bert
 
 
 def test_rows_are_chosen_by_the_beginning_of_their_name():
@@ -45,12 +53,12 @@ def test_rows_are_chosen_by_the_beginning_of_their_name():
 
 def test_a_model_without_a_counterpart():
     row = copy.deepcopy(ROW)
-    row |= {"model": "T2T-ViT-14", "theirs": None, "time": {"milliseconds": 81.3}}
+    row |= {"model": "T2T-ViT-14", "theirs": None, "time": {"with": "", "milliseconds": 81.3}}
     row["difference"] = {"float64": None, "float32": None}
     row["lines"]["theirs"] = row["parameters"]["theirs"] = row["memory"]["theirs"] = None
     row["parameters"]["published"] = ""
     record = copy.deepcopy(RECORD)
-    record["figures"] = {"transformers": "5.0", "batch": 2, "rows": [row]}
+    record["figures"] = {"transformers": "5.0", "batch": 2, "examples": "images", "rows": [row]}
     lines = model_table(record).data.splitlines()
     assert lines[2] == (
         "| **T2T-ViT-14** | has none | – | – | 141 + 567 | "

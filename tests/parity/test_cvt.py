@@ -6,6 +6,7 @@ import pytest
 import torch
 import transformers
 
+from experiments.vision_model_table import CVT_SMALL
 from tests.parity.honest import (
     assert_image_matters,
     assert_same,
@@ -17,32 +18,9 @@ from zoo_lessons.layers import record_attention
 from zoo_lessons.models.cvt import CvT, CvTConfig
 from zoo_lessons.weights import from_transformers
 
-CONFIG = transformers.CvtConfig(
-    num_channels=2,
-    patch_sizes=[5, 3],
-    patch_stride=[3, 2],
-    patch_padding=[1, 1],
-    embed_dim=[12, 24],
-    num_heads=[2, 4],
-    depth=[2, 3],
-    mlp_ratio=[3.0, 3.0],
-    attention_drop_rate=[0.1, 0.1],
-    drop_rate=[0.2, 0.2],
-    drop_path_rate=[0.0, 0.3],
-    qkv_bias=[True, True],
-    cls_token=[False, True],
-    qkv_projection_method=["dw_bn", "dw_bn"],
-    kernel_qkv=[5, 5],
-    padding_kv=[2, 2],
-    padding_q=[2, 2],
-    stride_kv=[3, 3],
-    stride_q=[1, 1],
-    num_labels=7,
-)
-
 
 def reference(dtype=torch.float64):
-    model = transformers.CvtForImageClassification(copy.deepcopy(CONFIG))
+    model = transformers.CvtForImageClassification(copy.deepcopy(CVT_SMALL))
     return randomise(model).to(dtype)
 
 
@@ -112,7 +90,7 @@ def test_attention_can_be_recorded():
     ],
 )
 def test_refused_configs(option, value):
-    config = copy.deepcopy(CONFIG)
+    config = copy.deepcopy(CVT_SMALL)
     setattr(config, option, value)
     with pytest.raises(ValueError, match=f"unsupported CvT config: {option}="):
         CvTConfig.from_hf(config)

@@ -7,6 +7,7 @@ import pytest
 import torch
 import transformers
 
+from experiments.vision_model_table import MOBILEVIT_SMALL
 from tests.parity.honest import (
     assert_image_matters,
     assert_same,
@@ -18,26 +19,9 @@ from zoo_lessons.layers import record_attention
 from zoo_lessons.models.mobilevit import MobileViT, MobileViTConfig, fold, unfold
 from zoo_lessons.weights import from_transformers
 
-CONFIG = transformers.MobileViTConfig(
-    num_channels=2,
-    patch_size=3,
-    hidden_sizes=[12, 15, 18],
-    neck_hidden_sizes=[4, 6, 8, 10, 12, 14, 20],
-    num_attention_heads=3,
-    mlp_ratio=1.5,
-    expand_ratio=3.0,
-    hidden_act="relu",
-    conv_kernel_size=5,
-    hidden_dropout_prob=0.2,
-    attention_probs_dropout_prob=0.1,
-    classifier_dropout_prob=0.3,
-    layer_norm_eps=1e-4,
-    num_labels=7,
-)
-
 
 def reference(dtype=torch.float64):
-    model = transformers.MobileViTForImageClassification(copy.deepcopy(CONFIG))
+    model = transformers.MobileViTForImageClassification(copy.deepcopy(MOBILEVIT_SMALL))
     return randomise(model, scale=0.5).to(dtype)
 
 
@@ -104,7 +88,7 @@ def test_attention_can_be_recorded():
 
 @pytest.mark.parametrize(("option", "value"), [("qkv_bias", False), ("output_stride", 16)])
 def test_refused_configs(option, value):
-    config = copy.deepcopy(CONFIG)
+    config = copy.deepcopy(MOBILEVIT_SMALL)
     setattr(config, option, value)
     with pytest.raises(ValueError, match=f"unsupported MobileViT config: {option}={value}"):
         MobileViTConfig.from_hf(config)

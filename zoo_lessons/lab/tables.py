@@ -67,11 +67,12 @@ def model_table(record: Mapping[str, Any], models: Sequence[str] | None = None) 
         "Memory, ours / theirs (MiB)",
     )
     length = figures.get("length")
-    examples = f"texts of {length} tokens" if length else "images"
+    examples = figures.get("examples") or (f"texts of {length} tokens" if length else "images")
     note = (
         "Difference: the largest, relative to the largest output, with random weights. Time: one "
-        f"forward pass over {figures['batch']} {examples} at the published size; memory: the most "
-        "that PyTorch allocates in it, beyond the weights. "
+        f"forward pass over {figures['batch']} {examples} at the published size, if its "
+        "row does not say otherwise; memory: the most that PyTorch allocates in it, beyond the "
+        "weights. "
         f"{machine['device']}, {machine['threads']} threads, "
         f"torch {machine['torch']}, transformers {figures['transformers']}, {record['date']}."
     )
@@ -93,6 +94,8 @@ def _model_row(row: Mapping[str, Any]) -> list[str]:
         ]
         ours = [f"{ours[0]} / {lines['theirs']}", f"{ours[1]} / {memory['theirs']:.0f}"]
         milliseconds = f"{time['ratio']:.2f} ({low:.2f} to {high:.2f})"
+    if time.get("with"):
+        milliseconds += f", {time['with']}"
     published = row["parameters"]["published"] or "no count"
     counted = f"{_count(row['parameters'])} ({published})"
     return [f"**{row['model']}**", *compared, ours[0], counted, milliseconds, ours[1]]
