@@ -6,16 +6,14 @@ import pytest
 import torch
 
 from zoo_lessons.datasets.episodes import (
-    EPISODE_SPLITS,
-    FIRST_SYLLABLES,
     IMAGE_TOKEN,
     KINDS,
-    SECOND_SYLLABLES,
+    MADE_UP_WORDS,
     Episodes,
     episode_tokenizer,
-    made_up_words,
+    word_targets,
 )
-from zoo_lessons.datasets.shapes import split_of
+from zoo_lessons.datasets.shapes import HELD_OUT_PAIRS, SPLITS, split_of
 
 TOKENIZER = episode_tokenizer()
 
@@ -24,28 +22,29 @@ def few(split="test", size=40, **options):
     return Episodes(split, size, **{"num_pictures": 200, "kinds": ("shape", "color"), **options})
 
 
-def test_splits_share_no_word_and_all_syllables():
-    words = {split: made_up_words(split) for split in EPISODE_SPLITS}
-    assert [len(words[split]) for split in EPISODE_SPLITS] == [1200, 200, 200]
-    together = [word for split in EPISODE_SPLITS for word in words[split]]
-    assert len(set(together)) == len(together) == len(FIRST_SYLLABLES) * len(SECOND_SYLLABLES)
-    for split in EPISODE_SPLITS:
-        share = len(words[split]) // 40
-        assert Counter(word[:2] for word in words[split]) == dict.fromkeys(FIRST_SYLLABLES, share)
-        assert Counter(word[2:] for word in words[split]) == dict.fromkeys(SECOND_SYLLABLES, share)
+def test_made_up_words():
+    assert len(set(MADE_UP_WORDS)) == len(MADE_UP_WORDS) == 140
+    assert all(word.isalpha() and len(word) == 5 for word in MADE_UP_WORDS)
 
 
 def test_splits_share_no_scene():
-    for split in EPISODE_SPLITS:
+    for split in SPLITS:
         for episode in few(split, size=20):
             assert {split_of(item.scene) for item in episode.items} == {split}
-            assert {item.word for item in episode.items} <= set(made_up_words(split))
+            assert {item.word for item in episode.items} <= set(MADE_UP_WORDS)
 
 
+def test_composition_shows_pairs_that_no_other_split_has():
+    for split in SPLITS:
+        pairs = {item.scene.objects[0].pair for e in few(split, size=20) for item in e.items}
+        assert pairs <= HELD_OUT_PAIRS if split == "composition" else not pairs & HELD_OUT_PAIRS
+
+
+@pytest.mark.parametrize("order", ["any", "turns"])
 @pytest.mark.parametrize("ways", [2, 4, 7])
 @pytest.mark.parametrize("shots", [0, 1, 5, 8])
-def test_an_episode_is_a_binding(shots, ways):
-    for episode in few(shots=shots, ways=ways):
+def test_an_episode_is_a_binding(shots, ways, order):
+    for episode in few(shots=shots, ways=ways, order=order):
         assert len(episode.shots) == shots and len(episode.items) == shots + 1
         assert len({item.picture for item in episode.items}) == shots + 1
         binding = {}
@@ -55,19 +54,23 @@ def test_an_episode_is_a_binding(shots, ways):
             assert binding.setdefault(item.name, item.word) == item.word
         assert len(set(binding.values())) == len(binding) <= ways
         shown = Counter(shot.name for shot in episode.shots)
-        if shots >= ways:
-            assert len(shown) == ways and max(shown.values()) - min(shown.values()) <= 1
-            assert episode.answerable
-        else:
-            assert set(shown.values()) <= {1}
-            assert episode.answerable == (episode.query.name in shown)
+        assert episode.answerable == (episode.query.name in shown)
+        if order == "turns":
+            assert len(shown) == min(shots, ways)
+            assert shots < ways or max(shown.values()) - min(shown.values()) <= 1
 
 
-def test_shots_buy_what_they_show():
-    """With s shots of w ways, a perfect reader can answer min(s / w, 1) of the queries."""
+def test_any_order_repeats_at_once():
+    assert any(len({shot.name for shot in e.shots}) == 1 for e in few(shots=2))
+
+
+@pytest.mark.parametrize("order", ["any", "turns"])
+def test_shots_buy_what_they_show(order):
+    """What a perfect reader can answer: 1 - (3/4)^s of the queries, or s/4 in turns."""
     for shots in range(5):
-        share = sum(e.answerable for e in few(size=400, shots=shots)) / 400
-        assert share == pytest.approx(shots / 4, abs=0.08)
+        share = sum(e.answerable for e in few(size=400, shots=shots, order=order)) / 400
+        expected = shots / 4 if order == "turns" else 1 - 0.75**shots
+        assert share == pytest.approx(expected, abs=0.08)
 
 
 def test_a_word_means_another_shape_each_time():
@@ -99,38 +102,48 @@ def test_text():
     assert few().pixel_values(few()[0]).shape == (9, 3, 48, 48)
 
 
-def test_tokens_of_a_made_up_word_are_its_syllables():
-    assert TOKENIZER.encode("<image> modit").tokens == [IMAGE_TOKEN, "mo", "##dit"]
+def test_every_word_is_one_token():
     assert TOKENIZER.token_to_id("[PAD]") == 0 and TOKENIZER.token_to_id(IMAGE_TOKEN) == 4
-    for kind in KINDS.values():
-        for name in kind:
-            assert TOKENIZER.encode(name).tokens == [name]
-    for split in EPISODE_SPLITS:
-        for word in made_up_words(split):
-            assert TOKENIZER.encode(word).tokens == [word[:2], f"##{word[2:]}"]
+    for word in (*MADE_UP_WORDS, *KINDS["shape"], *KINDS["color"]):
+        assert TOKENIZER.encode(word).tokens == [word]
     for episode in few(size=10):
         for images in (True, False):
             text = episode.text(images=images)
             encoding = TOKENIZER.encode(text)
-            assert len(encoding) == 3 * len(episode.items)
+            assert len(encoding) == 2 * len(episode.items)
             assert TOKENIZER.decode(encoding.ids, skip_special_tokens=False) == text
+
+
+def test_targets_are_words_that_stood_before():
+    a, b, c = 30, 31, 32
+    ids = torch.tensor([[1, 5, a, 6, b, 5, a, 6, b], [1, 5, a, 5, a, 6, b, 7, c]])
+    assert word_targets(ids).tolist() == [
+        [-100, -100, -100, -100, -100, a, -100, b, -100],
+        [-100, -100, -100, a, -100, -100, -100, -100, -100],
+    ]
+    for episode in few(size=20):
+        ids = torch.tensor([[1, *TOKENIZER.encode(episode.text(images=False)).ids]])
+        targets = word_targets(ids)[0]
+        assert (targets[-2] == ids[0, -1]) == episode.answerable
+        for place in (targets != -100).nonzero().flatten().tolist():
+            assert targets[place] == ids[0, place + 1]
+            assert ids[0, place] in ids[0, :place]  # the name stood before, too
 
 
 @pytest.mark.parametrize(
     ("options", "message"),
     [
-        ({"split": "composition"}, "split='composition' must be one of 'train', 'validation'"),
+        ({"split": "dev"}, "split='dev' must be one of 'train', 'validation'"),
+        ({"order": "random"}, "order='random' must be one of 'any', 'turns'"),
         ({"size": 0}, "size=0 must be at least 1"),
         ({"shots": -1}, "shots=-1 must be at least 0"),
         ({"ways": 1}, "ways=1, expected"),
         ({"ways": 9}, "ways=9, expected"),
         ({"kinds": ()}, r"kinds=\(\)"),
         ({"kinds": ("size",)}, "kinds='size' must be one of 'shape', 'color'"),
-        ({"num_pictures": 10, "shots": 8}, "pictures show .*, expected at least 4: raise"),
+        ({"num_pictures": 10, "shots": 8}, "pictures show .*, expected at least 9: raise"),
     ],
 )
 def test_wrong_arguments(options, message):
     with pytest.raises(ValueError, match=message):
         few(**options)
-    with pytest.raises(ValueError, match="split='dev'"):
-        made_up_words("dev")

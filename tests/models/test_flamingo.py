@@ -10,7 +10,9 @@ from torch.nn import functional as F
 from zoo_lessons.generation import beam_search, generate
 from zoo_lessons.layers.attention import record_attention
 from zoo_lessons.layers.cache import KeyValueCache
+from zoo_lessons.models.clip import CLIPVisionConfig, CLIPVisionTower
 from zoo_lessons.models.flamingo import (
+    CLIPPatches,
     Flamingo,
     FlamingoConfig,
     GatedCrossAttention,
@@ -315,9 +317,56 @@ def test_from_pretrained_parts_copies():
     assert fingerprint(model.language) != fingerprint(language)
 
 
+CLIP_VISION = CLIPVisionConfig(
+    image_size=8,
+    patch_size=4,
+    d_model=12,
+    num_layers=2,
+    num_heads=3,
+    d_ff=20,
+    stem="convolutions",
+)
+
+
 def test_config_from_a_checkpoint():
     again = FlamingoConfig(**asdict(CONFIG))
     assert again == CONFIG and isinstance(again.vision, ViTConfig)
+    with_clip = replace(CONFIG, vision=CLIP_VISION)
+    assert FlamingoConfig(**asdict(with_clip)) == with_clip
+
+
+def test_clips_tower_gives_all_its_tokens():
+    tower = randomise(CLIPVisionTower(CLIP_VISION))
+    patches = CLIPPatches(CLIP_VISION).eval()
+    patches.load_state_dict(tower.state_dict())
+    images = inputs()[1][0]
+    with torch.no_grad():
+        tokens = patches(images)
+        assert tokens.shape == (2, 1 + 4, 12)
+        torch.testing.assert_close(tokens[:, 0], tower(images))  # CLIP's vector is the first
+        other = images.clone()
+        other[:, :, :4, :4] += 1
+        assert ((patches(other) - tokens).abs().amax(dim=-1) > 1e-4).all()
+    assert not patches.layers[-1]._forward_hooks
+    with pytest.raises(ValueError, match="9×9, expected 8×8"):
+        patches(torch.zeros(1, 3, 9, 9))
+    assert not patches.layers[-1]._forward_hooks
+
+
+def test_flamingo_with_clips_tower():
+    torch.manual_seed(2)
+    tower = randomise(CLIPVisionTower(CLIP_VISION))
+    language = randomise(GPT(LANGUAGE))
+    model = Flamingo.from_pretrained_parts(
+        tower, language, image_token_id=IMAGE, every=2, resampler_heads=2, cross_heads=4
+    )
+    assert fingerprint(model.vision) == fingerprint(tower)
+    ids, images = inputs()
+    with torch.no_grad():
+        assert torch.equal(model(ids, images).logits, language.eval()(ids).logits)
+    randomise(model.gated)
+    assert depends(model, ids, images, 0) == 2 * [False] + 6 * [True]
+    assert not any(p.requires_grad for p in model.vision.parameters())
 
 
 def test_what_does_not_fit():

@@ -4,10 +4,10 @@ An episode binds a few made-up words to shapes (or to colours), anew each time, 
 
     <image> modip <image> bilak <image>
 
-Which of the two words comes next? Only the first two images can tell. Nothing can be memorised: the
-next episode binds other words. The splits share neither words nor scenes, and so no binding either.
-A made-up word is two syllables, two tokens. Every syllable occurs in training, and every word of
-the other splits is a combination that does not.
+Which of the two words comes next? Only the first two images can tell. The words are the same in all
+splits, since a model can only say words that it has; what a word means is drawn anew in each
+episode, so that no binding can be known beforehand. The splits share no scene, and `composition`
+shows colours and shapes in pairs that no other split has. Each word is one token.
 
 The same episode in text alone has the name of the shape (or colour) where an image would stand:
 "circle modip star bilak circle". A language model can learn from these what binding is.
@@ -20,7 +20,8 @@ from dataclasses import dataclass
 
 import numpy as np
 import torch
-from tokenizers import Tokenizer, decoders, models, pre_tokenizers
+from tokenizers import Tokenizer, models, pre_tokenizers
+from torch import Tensor
 
 from zoo_lessons.datasets.shapes.dataset import ShapesDataset
 from zoo_lessons.datasets.shapes.scenes import (
@@ -30,40 +31,18 @@ from zoo_lessons.datasets.shapes.scenes import (
     require_at_least,
     require_choice,
 )
+from zoo_lessons.datasets.shapes.splits import SPLITS
 from zoo_lessons.datasets.words import SPECIAL_TOKENS
 
-EPISODE_SPLITS = ("train", "validation", "test")
 KINDS = {"shape": SHAPES, "color": COLORS}
 IMAGE_TOKEN = "<image>"
-# 40 of each. No first syllable is "re": "redip" must not read as "red" and "ip".
-FIRST_SYLLABLES = tuple(consonant + vowel for consonant in "bdfgklmnpstvwz" for vowel in "aio")[:40]
-SECOND_SYLLABLES = tuple(
-    consonant + vowel + "xkpts"[(i + j) % 5]
-    for i, consonant in enumerate("bdhlmnprvw")
-    for j, vowel in enumerate("aeiu")
-)
-_HELD_OUT = {"validation": (0, 8, 16, 24, 32), "test": (3, 11, 19, 27, 35)}
-
-
-def made_up_words(split: str) -> tuple[str, ...]:
-    """The words of a split: 1200 to train, 200 for validation, 200 to test.
-
-    Every syllable occurs equally often in each split, so that no split has easier words. There are
-    many words to train, so that a model cannot learn which combinations are missing.
-
-    Raises:
-        ValueError: an unknown split.
-    """
-    require_choice("split", split, EPISODE_SPLITS)
-    # Diagonals of the table of syllables.
-    held_out = {diagonal for diagonals in _HELD_OUT.values() for diagonal in diagonals}
-    chosen = _HELD_OUT.get(split, set(range(len(SECOND_SYLLABLES))) - held_out)
-    return tuple(
-        first + second
-        for i, first in enumerate(FIRST_SYLLABLES)
-        for j, second in enumerate(SECOND_SYLLABLES)
-        if (j - i) % len(SECOND_SYLLABLES) in chosen
-    )
+ORDERS = ("any", "turns")
+MADE_UP_WORDS = tuple(
+    first + vowel + last
+    for i, first in enumerate("bdfgklmnpstvwz")
+    for j, vowel in enumerate("aeiou")
+    for last in (("lak", "mip"), ("nud", "xet"), ("pov", "rix"), ("zem", "bul"))[(i + j) % 4]
+)  # 140
 
 
 @dataclass(frozen=True)
@@ -108,15 +87,16 @@ class Episode:
 class Episodes(Sequence[Episode]):
     """Episodes of a split; the same ones for the same arguments.
 
-    Each episode binds `ways` words to as many shapes (or colours). The shots take them in turns, in
-    an order drawn anew, so that each is shown equally often, give or take one. The query is any of
-    them: with fewer shots than ways it may be one that no shot has shown. No picture comes twice.
+    Each episode binds `ways` words to as many shapes (or colours). Each shot shows any of them, and
+    so does the query: it may be one that no shot has shown. No picture comes twice in an episode.
 
     Args:
-        split: "train", "validation" or "test".
+        split: "train", "validation", "test" or "composition", as in `ShapesDataset`.
         size: how many episodes.
         shots: how many examples come before the query, from 0.
         ways: how many words are bound, 2 to 8.
+        order: "any" draws each shot by itself. "turns" shows each shape once before one comes
+            again, and so on: an easier order for a model that still has to learn what binding is.
         kinds: what words may be bound to, "shape" or "color"; drawn anew for each episode.
         num_pictures: how many drawings of single shapes there are to choose from.
         image_size, difficulty: of the drawings, as in `ShapesDataset`.
@@ -133,16 +113,18 @@ class Episodes(Sequence[Episode]):
         *,
         shots: int = 8,
         ways: int = 4,
+        order: str = "any",
         kinds: tuple[str, ...] = ("shape",),
         num_pictures: int = 1000,
         image_size: int = 48,
-        difficulty: str = "easy",
+        difficulty: str = "medium",
         seed: int = 0,
     ) -> None:
-        require_choice("split", split, EPISODE_SPLITS)
+        require_choice("split", split, SPLITS)
         require_at_least("size", size, 1)
         require_at_least("shots", shots, 0)
         require_at_least("seed", seed, 0)
+        require_choice("order", order, ORDERS)
         for kind in kinds:
             require_choice("kinds", kind, tuple(KINDS))
         if not kinds or not 2 <= ways <= len(SHAPES):
@@ -150,8 +132,8 @@ class Episodes(Sequence[Episode]):
                 f"kinds={kinds} and ways={ways}, expected at least one kind and 2 to "
                 f"{len(SHAPES)} ways"
             )
-        self.split, self.shots, self.ways, self.kinds, self.seed = split, shots, ways, kinds, seed
-        self.words = made_up_words(split)
+        self.split, self.shots, self.ways, self.order = split, shots, ways, order
+        self.kinds, self.seed = kinds, seed
         self.pictures = ShapesDataset(
             split,
             num_pictures,
@@ -161,7 +143,8 @@ class Episodes(Sequence[Episode]):
             seed=seed,
         )
         self._pictures_of = self._group()
-        needed = shots // ways + 2  # of one name: its turns among the shots, and the query
+        # Of one name: its turns among the shots, or all of them, and the query.
+        needed = (shots // ways + 1 if order == "turns" else shots) + 1
         for name, found in self._pictures_of.items():
             if len(found) < needed:
                 raise ValueError(
@@ -175,14 +158,11 @@ class Episodes(Sequence[Episode]):
 
     def __getitem__(self, index: int) -> Episode:
         index = range(len(self))[index]  # raises IndexError, and counts negatives from the end
-        rng = np.random.default_rng((self.seed, EPISODE_SPLITS.index(self.split), index, self.ways))
+        rng = np.random.default_rng((self.seed, SPLITS.index(self.split), index, self.ways))
         kind = self.kinds[int(rng.integers(len(self.kinds)))]
         names = rng.choice(KINDS[kind], self.ways, replace=False).tolist()
-        words = dict(zip(names, rng.choice(self.words, self.ways, replace=False), strict=True))
-        turns: list[str] = []
-        while len(turns) < self.shots:
-            turns += rng.permutation(names).tolist()
-        asked = [*turns[: self.shots], names[int(rng.integers(self.ways))]]
+        words = dict(zip(names, rng.choice(MADE_UP_WORDS, self.ways, replace=False), strict=True))
+        asked = [names[i] for i in self._draw(rng)]
         unused = {
             name: rng.permutation(self._pictures_of[name]).tolist() for name in dict.fromkeys(asked)
         }
@@ -196,6 +176,13 @@ class Episodes(Sequence[Episode]):
         """The images of an episode, float32 (shots + 1, 3, image_size, image_size)."""
         return self.pictures.pixel_values([item.picture for item in episode.items])
 
+    def _draw(self, rng: np.random.Generator) -> list[int]:
+        """Which of the names each shot and the query show."""
+        if self.order == "any":
+            return rng.integers(self.ways, size=self.shots + 1).tolist()
+        turns = [rng.permutation(self.ways) for _ in range(self.shots // self.ways + 1)]
+        return [*np.concatenate(turns)[: self.shots].tolist(), int(rng.integers(self.ways))]
+
     def _group(self) -> dict[str, list[int]]:
         found: dict[str, list[int]] = {name: [] for kind in self.kinds for name in KINDS[kind]}
         for index, scene in enumerate(self.pictures.scenes):
@@ -207,26 +194,32 @@ class Episodes(Sequence[Episode]):
 
 
 def episode_tokenizer() -> Tokenizer:
-    """A tokenizer of names of shapes and colours, <image>, and the syllables of made-up words.
+    """A tokenizer of <image>, the names of colours and shapes, and the made-up words.
 
-    The ids 0 to 3 are as in `word_tokenizer`, and <image> is 4. Decoding joins the syllables.
+    A word is a token. The ids 0 to 3 are as in `word_tokenizer`, and <image> is 4.
     """
-    vocabulary = [
-        *SPECIAL_TOKENS,
-        IMAGE_TOKEN,
-        *COLORS,
-        *SHAPES,
-        *FIRST_SYLLABLES,
-        *(f"##{second}" for second in SECOND_SYLLABLES),
-    ]
+    vocabulary = [*SPECIAL_TOKENS, IMAGE_TOKEN, *COLORS, *SHAPES, *MADE_UP_WORDS]
     tokenizer = Tokenizer(
-        models.WordPiece(
-            {word: index for index, word in enumerate(vocabulary)},
-            unk_token="[UNK]",
-            continuing_subword_prefix="##",
-        )
+        models.WordLevel({word: index for index, word in enumerate(vocabulary)}, unk_token="[UNK]")
     )
     tokenizer.pre_tokenizer = pre_tokenizers.WhitespaceSplit()
     tokenizer.add_special_tokens([*SPECIAL_TOKENS, IMAGE_TOKEN])
-    tokenizer.decoder = decoders.WordPiece(prefix="##", cleanup=False)
     return tokenizer
+
+
+def word_targets(input_ids: Tensor) -> Tensor:
+    """Targets for a loss on the words that can be known: those that stood before in the episode.
+
+    The first time that an episode uses a word, nothing tells it; such words would drown the others.
+
+    Args:
+        input_ids: texts of episodes with [BOS] first, (batch, length).
+
+    Returns:
+        (batch, length): at each position the token that follows, or -100 where it does not count.
+    """
+    words = input_ids[:, 2::2]  # (batch, items); names or images stand at 1, 3, 5, ...
+    before = (words[:, :, None] == words[:, None, :]).tril(-1).any(dim=-1)
+    targets = torch.full_like(input_ids, -100)
+    targets[:, 1:-1:2] = words.masked_fill(~before, -100)
+    return targets

@@ -7,7 +7,7 @@ last image before it (sections 2.2 and 2.3). Images and text may take turns in a
 
 | | paper | this file | Idefics in `transformers` |
 |---|---|---|---|
-| vision encoder | NFNet-F6, frozen | ViT (lesson 09), frozen | CLIP's ViT |
+| vision encoder | NFNet-F6, trained as CLIP is; frozen | ViT or CLIP's tower, frozen | CLIP's ViT |
 | language model | Chinchilla, frozen | GPT (lesson 06), frozen | LLaMA |
 | patches and latents before attention | not spelled out | a LayerNorm each | the same |
 | resampler's activation | squared ReLU | the same, or another | ReLU |
@@ -39,6 +39,7 @@ from zoo_lessons.layers.attention import DotProductAttention, MultiHeadAttention
 from zoo_lessons.layers.blocks import ACTIVATIONS
 from zoo_lessons.layers.cache import KeyValueCache
 from zoo_lessons.layers.checks import require_ids, require_width
+from zoo_lessons.models.clip import CLIPVisionConfig, CLIPVisionTower
 from zoo_lessons.models.gpt import GPT, GPTConfig
 from zoo_lessons.models.vit import ViT, ViTConfig
 
@@ -116,6 +117,29 @@ def image_mask(
         )
     image = torch.arange(1, num_images + 1, device=is_image.device)
     return image <= last[..., None] if all_previous else image == last[..., None]
+
+
+# --- the vision encoder --------------------------------------------------------------------------
+
+
+class CLIPPatches(CLIPVisionTower):
+    """CLIP's image tower (lesson 12), which returns all tokens instead of the image's vector."""
+
+    def forward(self, pixel_values: Tensor, interpolate_pos_encoding: bool = False) -> Tensor:
+        """(batch, channels, height, width) -> (batch, 1 + patches, d_model), class token first."""
+        tokens: list[Tensor] = []
+        hook = self.layers[-1].register_forward_hook(lambda _block, _in, out: tokens.append(out))
+        try:
+            super().forward(pixel_values, interpolate_pos_encoding)
+        finally:
+            hook.remove()
+        return self.norm(tokens[0])
+
+
+def patch_vectors(vision: ViT | CLIPPatches, pixel_values: Tensor) -> Tensor:
+    """What the resampler reads: (batch, channels, height, width) -> (batch, tokens, d_model)."""
+    out = vision(pixel_values)
+    return out if isinstance(out, Tensor) else out.last_hidden_state
 
 
 # --- the new layers ------------------------------------------------------------------------------
@@ -381,7 +405,7 @@ class FlamingoConfig:
     Attributes:
         image_token_id: the token of the language model that marks an image's place in the text.
             It has no default: 0 is padding in most vocabularies.
-        vision: of the vision encoder; its width is the resampler's.
+        vision: of the vision encoder, a ViT or CLIP's image tower; its width is the resampler's.
         language: of the language model.
         every: a gated block stands before the blocks 0, every, 2 · every, ...
 
@@ -390,7 +414,7 @@ class FlamingoConfig:
     """
 
     image_token_id: int
-    vision: ViTConfig = field(default_factory=lambda: ViTConfig(num_labels=0))
+    vision: ViTConfig | CLIPVisionConfig = field(default_factory=lambda: ViTConfig(num_labels=0))
     language: GPTConfig = field(default_factory=GPTConfig)
     every: int = 1
     num_latents: int = 64
@@ -402,9 +426,12 @@ class FlamingoConfig:
     all_previous: bool = False
 
     def __post_init__(self) -> None:
-        for name, kind in (("vision", ViTConfig), ("language", GPTConfig)):
-            if isinstance(getattr(self, name), dict):  # as a checkpoint's config.json has them
-                object.__setattr__(self, name, kind(**getattr(self, name)))
+        # As a checkpoint's config.json has them; only CLIP's tower has a choice of stems.
+        if isinstance(vision := self.vision, dict):
+            kind = CLIPVisionConfig if "stem" in vision else ViTConfig
+            object.__setattr__(self, "vision", kind(**vision))
+        if isinstance(self.language, dict):
+            object.__setattr__(self, "language", GPTConfig(**self.language))
         if not 0 <= self.image_token_id < self.language.vocab_size:
             raise ValueError(
                 f"image_token_id={self.image_token_id}, expected 0 to "
@@ -437,7 +464,8 @@ class Flamingo(nn.Module):
     def __init__(self, config: FlamingoConfig):
         super().__init__()
         self.config = c = config
-        self.vision = freeze(ViT(c.vision))
+        encoder = ViT if isinstance(c.vision, ViTConfig) else CLIPPatches
+        self.vision = freeze(encoder(c.vision))
         self.language = freeze(GPT(c.language))
         self.resampler = PerceiverResampler(
             c.vision.d_model,
@@ -460,12 +488,12 @@ class Flamingo(nn.Module):
 
     @classmethod
     def from_pretrained_parts(
-        cls, vision: ViT, language: GPT, *, image_token_id: int, **options: Any
+        cls, vision: ViT | CLIPVisionTower, language: GPT, *, image_token_id: int, **options: Any
     ) -> Flamingo:
         """Join a trained vision encoder and a trained language model. Both are copied.
 
         Args:
-            vision: its classifier, if it has one, stays unused.
+            vision: a ViT, whose classifier stays unused, or the `vision` of a CLIP.
             language: its vocabulary has the image token.
             image_token_id: as in `FlamingoConfig`.
             options: the other fields of `FlamingoConfig`.
@@ -505,7 +533,7 @@ class Flamingo(nn.Module):
                 "channels, height, width), or with frames before the channels"
             )
         batch, images, frames = pixel_values.shape[:3]
-        patches = self.vision(pixel_values.flatten(0, 2)).last_hidden_state
+        patches = patch_vectors(self.vision, pixel_values.flatten(0, 2))
         patches = patches.unflatten(0, (batch * images, frames))
         return self.resampler(patches).unflatten(0, (batch, images))
 
