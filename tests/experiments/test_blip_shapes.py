@@ -7,9 +7,10 @@ import torch
 
 from experiments import blip_shapes as blip
 from experiments.blip_shapes import Pictures
-from zoo_lessons.datasets.shapes import captions
-from zoo_lessons.image_text_losses import pretraining_losses
-from zoo_lessons.models.blip import BlipForPreTraining
+from zoo_lessons.datasets.shapes import SHAPES, canonical_caption, captions
+from zoo_lessons.image_text_losses import LOSSES, pretraining_losses
+from zoo_lessons.layers.attention import record_attention
+from zoo_lessons.models.blip import BlipForConditionalGeneration, BlipForPreTraining
 
 
 @pytest.fixture(scope="module")
@@ -39,7 +40,7 @@ def test_no_word_is_unknown(tokenizer):
         assert encoded.input_ids.shape[1] <= blip.LONGEST
 
 
-@pytest.mark.parametrize("losses", [("itc",), ("itm",), ("lm",), blip.LOSSES])
+@pytest.mark.parametrize("losses", [("itc",), ("itm",), ("lm",), LOSSES])
 def test_a_few_steps_lower_the_chosen_losses(tokenizer, pictures, losses):
     sizes = {"losses": losses, "batch": 8}
     models = [
@@ -80,9 +81,45 @@ def test_exact_match_takes_any_wording(pictures):
     assert sum(moved) < 5
 
 
+def test_which_words_are_right():
+    scenes = Pictures("train", 200).scenes
+    scene = next(each for each in scenes if len(each.objects) == 2)
+    first, second = scene.objects
+    truth = canonical_caption(scene).english
+    perfect = {"colour": 1.0, "shape": 1.0, "size": 1.0, "place or relation": 1.0}
+    assert blip.words_right([truth], [scene]) == perfect
+    other = next(shape for shape in SHAPES if shape not in (first.shape, second.shape))
+    wrong = truth.replace(second.shape, other)
+    assert blip.words_right([truth, wrong], [scene] * 2) == {**perfect, "shape": 0.5}
+    # "a" turns into "an" with the colour: that is one mistake, not two.
+    wrong = truth.replace(f"{first.size} {first.color}", "large orange")
+    assert blip.words_right([wrong], [scene])["place or relation"] == 1.0
+    lost = blip.words_right([" ".join(truth.split()[:3])], [scene])
+    assert lost["place or relation"] == lost["shape"] == 0.0
+
+
 def test_written_captions_have_no_special_tokens(fresh, tokenizer, pictures):
     texts = blip.write_captions(fresh, tokenizer, pictures.pixel_values(range(5)), at_once=2)
     assert len(texts) == 5 and not any("[" in text for text in texts)
+
+
+def test_row_t_of_cross_attention_wrote_word_t_plus_1(fresh, pictures):
+    """What the caption explorer takes for granted."""
+    captioner = BlipForConditionalGeneration.from_pretraining(fresh)
+    image = pictures.pixel_values([3])
+    ids = captioner.generate(image, max_new_tokens=6)[:, :7]
+    with torch.no_grad(), record_attention(captioner.text_decoder) as maps:
+        logits = captioner(image, ids[:, :-1]).logits
+    assert torch.equal(logits.argmax(dim=-1), ids[:, 1:])
+    rows = maps.stack("cross_attention")[:, 0]  # (layers, heads, words, keys)
+    assert rows.shape == (2, 4, ids.shape[1] - 1, 1 + 36)
+    changed = ids[:, :-1].clone()
+    changed[0, 3] = (changed[0, 3] + 1) % 20 + 4
+    with torch.no_grad(), record_attention(captioner.text_decoder) as maps:
+        captioner(image, changed)
+    others = maps.stack("cross_attention")[:, 0]
+    torch.testing.assert_close(others[:, :, :3], rows[:, :, :3])  # read before the change
+    assert (others[:, :, 3] - rows[:, :, 3]).abs().max() > 1e-6
 
 
 def test_reading_closely_reorders_only_the_best(fresh, tokenizer, pictures):
