@@ -3,8 +3,8 @@
 Mamba, a GPT of about the same size, and a hybrid of the two, all with random weights (time does not
 depend on them). Reading: one forward pass over the whole text, timed side by side; how time and
 memory grow is fitted as a power of the length. Attention is PyTorch's fused one, which makes no
-matrix of scores; but GPT gives it a causal mask, which is a matrix, too. Mamba scans 256 tokens at a
-time, so its memory begins with what such a chunk needs. Writing: one more token after n. What a
+matrix of scores; but GPT gives it a causal mask, which is a matrix, too. Mamba scans 256 tokens at
+a time, so its memory begins with what such a chunk needs. Writing: one more token after n. What a
 model must keep for that is counted.
 
 The scan alone, forward and backward: step by step in place, which is what a CPU gets, and in
