@@ -64,7 +64,7 @@ function render({ model, el }) {
         ...predictions.map((_, i) => h("th", { scope: "col" }, `layer ${i + 1}`)))),
       body)),
     h("p", { class: "zoo-note" }, "✓ right, ✗ wrong, with the classifier's own probability in per cent. " +
-      "The framed layer is where the example leaves; faded layers are never computed."),
+      "The framed layer is where the example leaves; struck-out layers are never computed."),
     live);
 
   function drawRows(left) {

@@ -1,10 +1,12 @@
 // Temperature explorer: slide T, watch a teacher's soft targets and the gradient that they make.
 
-const TE_LOW = 0.5, TE_HIGH = 20, TE_STEPS = 64;
+// Round numbers, about evenly spread on a logarithmic scale.
+const TE_TEMPERATURES = [0.5, 0.6, 0.7, 0.8, 0.9, 1, 1.2, 1.4, 1.6, 1.8, 2, 2.5, 3, 3.5, 4, 5, 6, 7, 8, 10, 12, 14, 16, 18, 20];
+const TE_LAST = TE_TEMPERATURES.length - 1;
 
-/** The slider is logarithmic: its place i stands for this temperature. */
-const teTemperature = (i) => Number((TE_LOW * (TE_HIGH / TE_LOW) ** (i / TE_STEPS)).toPrecision(3));
-const tePlace = (t) => Math.round((TE_STEPS * Math.log(t / TE_LOW)) / Math.log(TE_HIGH / TE_LOW));
+/** The slider's place that is nearest to a temperature. */
+const tePlace = (t) => TE_TEMPERATURES.reduce((best, value, i) =>
+  Math.abs(Math.log(value / t)) < Math.abs(Math.log(TE_TEMPERATURES[best] / t)) ? i : best, 0);
 
 function teSoftened(logits, temperature) {
   const top = Math.max(...logits);
@@ -31,8 +33,8 @@ function render({ model, el }) {
   const state = { temperature: model.get("temperature"), example: model.get("example") };
 
   const heat = slider({
-    label: "temperature T", min: 0, max: TE_STEPS, value: tePlace(state.temperature),
-    format: (i) => String(teTemperature(i)), onInput: (i) => set("temperature", teTemperature(i)),
+    label: "temperature T", min: 0, max: TE_LAST, value: tePlace(state.temperature),
+    format: (i) => String(TE_TEMPERATURES[i]), onInput: (i) => set("temperature", TE_TEMPERATURES[i]),
   });
   const which = names.length > 1 && slider({
     label: "example", min: 1, max: names.length, value: state.example + 1,
@@ -90,7 +92,7 @@ function render({ model, el }) {
     facts.loss.textContent = (temperature ** 2 * divergence).toFixed(3);
     facts.entropy.textContent = `${entropy.toFixed(2)} of ${Math.log(classes.length).toFixed(2)}`;
 
-    const ts = Array.from({ length: TE_STEPS + 1 }, (_, i) => teTemperature(i));
+    const ts = TE_TEMPERATURES;
     const plain = ts.map((t) => teStatistics(...pair, t).gradient);
     const scaled = plain.map((g, i) => g * ts[i] ** 2);
     const xs = ts.map(Math.log2);
