@@ -103,7 +103,7 @@ def test_a_short_round(encoder, web, tokenizer, monkeypatch):
     monkeypatch.setattr(c21_capfilt, "keeps", every_third)
     clean = Seen(encoder, "train", 12, seed=100)
     judged = Seen(encoder, "test", 6)
-    result = capfilt(web, clean, judged, tokenizer, tuning_steps=1, **SHORT)
+    result = capfilt(web, clean, judged, tokenizer, base_steps=2, tuning_steps=1, **SHORT)
     assert set(result["captions"]) == set(result["pairs"]) == set(DATA)
     assert result["true"]["noisy"] == 0.6 and result["true"]["oracle"] == 1.0
     assert result["pairs"]["filter only"] == 20 and result["pairs"]["oracle"] == 60
