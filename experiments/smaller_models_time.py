@@ -1,10 +1,11 @@
 """How long MiniLM, its halves and its early exits take: the times of lesson 17's Pareto plot.
 
-The same teacher as in `c08_distillation`, trained again with seed 0, and judged on the same kind of
-passages. Time does not depend on a student's weights, so an untrained one stands for all. Early
-exit's time does depend on what the classifiers say; so it is measured on real passages, in batches
-of 30 and one by one. Examples that leave are taken out of the batch. "classifiers only" asks every
-classifier and lets nobody leave: what early exit costs before it saves anything.
+The same teacher as in `c08_distillation`, trained again with seed 0 at the rate that its record
+names, and asked about the same passages. Time does not depend on a student's weights, so an
+untrained one stands for all. Early exit's time does depend on what the classifiers say; so it is
+measured on real passages, in batches of 30 and one by one. Examples that leave are taken out of the
+batch. "classifiers only" asks every classifier and lets nobody leave: what early exit costs before
+it saves anything.
 
 - "6 layers", "3 layers": teacher without classifiers in between, and student;
 - "half of the heads": the 6 least important heads of each layer are cut out;
@@ -31,7 +32,7 @@ from experiments.c08_distillation import (
 from zoo_lessons.bench import Comparison, compare
 from zoo_lessons.datasets.topics import passages_by_topic
 from zoo_lessons.early_exit import EarlyExit
-from zoo_lessons.records import experiment
+from zoo_lessons.records import experiment, load_record
 
 BATCHES = {"batches of 30": (30, 2), "one by one": (1, 16)}  # size, how many of them
 PATIENCES = (1, 2, 3, 4)
@@ -96,7 +97,9 @@ def summary(comparison: Comparison) -> dict[str, Any]:
 )
 def smaller_models_time() -> dict[str, Any]:
     labelled, _ = training_passages(0)
-    teacher = train_teacher(labelled, 0)
+    teacher = train_teacher(
+        labelled, 0, rate=load_record("c08_distillation")["figures"]["rates"]["teacher"]
+    )
     order = {
         name: row.argsort().tolist() for name, row in importance_of_heads(teacher, labelled).items()
     }

@@ -135,3 +135,7 @@ def test_a_gain_is_paired_by_passage():
     better = [torch.tensor([True, True, False, True]), torch.tensor([True, True, True, True])]
     assert c08.gain(better, alone)["mean"] == 0.25
     assert c08.gain(alone, alone) == {"mean": 0.0, "low": 0.0, "high": 0.0}
+
+
+def test_the_best_rate_is_the_most_accurate():
+    assert c08.best({"0.0001": 0.5, "0.0003": 0.6, "0.001": 0.6}) == 3e-4
