@@ -94,9 +94,10 @@ def found_again(patch_size, shift):
 for shift in (0, 1, 8, 16):
     counts = {size: (found_again(size, shift), (224 // size) ** 2) for size in (16, 4, 2)}
     texts = [
-        f"{size:2}×{size:<2} {found:6,} of {all_:6,}" for size, (found, all_) in counts.items()
+        f"{size}×{size} {found:{len(f'{all_:,}')},} of {all_:,}"
+        for size, (found, all_) in counts.items()
     ]
-    print(f"moved by {shift:2}:  " + "    ".join(texts))
+    print(f"moved by {shift:2}: " + "   ".join(texts))
 
 
 # %% [markdown]
@@ -387,9 +388,8 @@ library = F.conv2d(grid, w[:, None], padding=1, groups=5)  # groups: one per cha
 assert torch.allclose(library, by_loop, atol=1e-5)
 print("depthwise convolution = loop:", True)
 for d in (64, 384):
-    print(
-        f"width {d}: depthwise {9 * d:,} weights, a full 3×3 convolution {9 * d * d:,}, linear {d * d:,}"
-    )
+    weights = f"depthwise {9 * d:,}, full 3×3 {9 * d * d:,}, linear {d * d:,}"
+    print(f"weights at width {d}: {weights}")
 
 # %% [markdown]
 # After it comes BatchNorm, then the linear map of before, which mixes the channels. For keys and values
@@ -866,7 +866,8 @@ with torch.no_grad():
 parts = ("expand", "depthwise", "reduce")
 weights = {name: getattr(brick, name).convolution.weight.numel() for name in parts}
 print(tuple(x.shape), "->", tuple(wide.shape), "->", tuple(mixed.shape), "->", tuple(x.shape))
-print("weights:", weights, "· a full 3×3 convolution of the wide grid:", f"{9 * 256 * 256:,}")
+print("weights:", weights)
+print(f"a full 3×3 convolution of the wide grid: {9 * 256 * 256:,}")
 
 # %% [markdown]
 # For the far, MobileViT puts a Transformer in the middle. It cuts the grid into patches of 2×2 and does
@@ -1167,6 +1168,8 @@ assert min(reached.values()) > 0.15  # guessing: 0.125
 # along, so that we know what locality alone can do.
 
 # %%
+import textwrap
+
 from zoo_lessons.records import load_claim, load_record
 
 figures = load_record("c19_relatives")["figures"]
@@ -1181,13 +1184,14 @@ def spread(values):
 
 passes = figures["steps"] * figures["batch"] / many
 print(f"{passes:.0f} passes in batches of {figures['batch']} images, {figures['seeds']} seeds")
-print(
-    f"accuracy after {few} and {many:,} training images, on test images and on images of the training"
-)
-print(f"{'':10}{'parameters':>11}{'MFLOP':>7}{'rate':>7}" + f"{'test':>20}{'training':>10}" * 2)
+print(f"\n{'':10}{'parameters':>11}{'MFLOP':>7}{'rate':>7}")
 for name in names:
     size = f"{figures['parameters'][name]:>11,}{figures['flops'][name] / 1e6:>7.1f}"
-    text = f"{name:10}{size}{figures['rate'][name]:>7g}"
+    print(f"{name:10}{size}{figures['rate'][name]:>7g}")
+print(f"\naccuracy after {few} and {many:,} training images, on test images and on images")
+print(f"of the training\n{'':10}" + f"{'test':>20}{'training':>10}" * 2)
+for name in names:
+    text = f"{name:10}"
     for test, known in zip(figures["accuracy"][name], figures["train_accuracy"][name], strict=True):
         text += f"{spread(test):>20}{torch.tensor(known).mean():>10.0%}"
     print(text)
@@ -1207,13 +1211,14 @@ for name in names:
 
 # %%
 vit_runs = torch.tensor(figures["accuracy"]["ViT"][-1])
+print(f"after {many:,} training images; leads from the lowest to the highest seed")
 for name in names:
     ahead = torch.tensor(figures["accuracy"][name][-1]) - vit_runs
     fitted = torch.tensor(figures["train_accuracy"][name][-1]).mean()
     text = f"{name:10}{'fitted' if fitted > 0.9 else 'underfitted':12}({fitted:.0%} in training)"
     if name != "ViT":
         low, high = 100 * ahead.min(), 100 * ahead.max()
-        text += f", ahead of ViT by {low:+.0f} to {high:+.0f} points in the seeds"
+        text += f", ahead of ViT by {low:+.0f} to {high:+.0f} points"
     print(text)
 
 # %% [markdown]
@@ -1245,7 +1250,8 @@ lab.show_figure(
     "Scatter plot: accuracy against millions of operations of one image, a circle and a vertical line "
     "for each of six models.",
 )
-print("time per image, ViT = 1:", {name: round(clock[name] / clock["ViT"], 1) for name in names})
+times = [f"{name} {clock[name] / clock['ViT']:.1f}" for name in names]
+print("time per image, ViT = 1:\n" + ", ".join(times))
 
 # %% [markdown]
 # ### Is it locality?
@@ -1283,7 +1289,8 @@ def points(found):
     return f"{mean:+5.1f} ({low:+.1f} to {high:+.1f})"
 
 
-print("points lost by shuffling, with 95 % intervals over the seeds, and how many more than ViT")
+print("points lost by shuffling, with 95 % intervals over the seeds,")
+print("and how many more than ViT")
 for name in names:
     more = points(figures["extra_drop"][name]) if name in figures["extra_drop"] else ""
     print(f"{name:10} {points(figures['drop'][name]):24} {more}".rstrip())
@@ -1302,8 +1309,9 @@ for name in names:
 
 # %%
 claim = load_claim("C19")
-print(f"Claim C19: {claim['says']}\nVerdict: {claim['verdict']}. Here: {claim['ours']}.")
-print(claim["explanation"])
+print(f"Claim C19: {claim['says']}\nVerdict: {claim['verdict']}.")
+for text in (f"Here: {claim['ours']}.", claim["explanation"]):
+    print(textwrap.fill(text, 78))
 for name, gain in figures["gain"].items():
     print(f"{name:10} against ViT: {points(gain)} points")
 
@@ -1362,13 +1370,10 @@ lab.show_figure(
     "Line chart with logarithmic axes: operations against image sides from 32 to 256 for six models.",
 )
 print("slope between neighbouring sizes", grown["sizes"])
+print("and from where attention makes half of the operations")
 for name, slopes in grown["slope"]["flops"].items():
     half = grown["half"][name]
-    text = (
-        f"attention makes half of it from {half} pixels on"
-        if half
-        else "attention never makes half"
-    )
+    text = f"half from {half} pixels on" if half else "never half"
     print(f"{name:10}{'  '.join(f'{slope:.2f}' for slope in slopes)}   {text}")
 
 # %% [markdown]
@@ -1406,11 +1411,12 @@ lab.show_figure(
     "Two line charts with logarithmic axes: milliseconds and mebibytes against image sides from 32 to 256.",
 )
 kinds = ("flops", "forward", "training", "memory")
-print(f"{'exponent of':12}" + "".join(f"{kind:>22}" for kind in kinds))
+print("exponents, with 95 % intervals")
+print(f"{'':10}" + "".join(f"{kind:>17}" for kind in kinds))
 for name in grown["flops"]:
     cells = [grown["exponent"][kind][name] for kind in kinds]
-    texts = [f"{c['value']:.2f} ({c['interval'][0]:.2f} to {c['interval'][1]:.2f})" for c in cells]
-    print(f"{name:12}" + "".join(f"{text:>22}" for text in texts))
+    texts = [f"{c['value']:.2f} ({c['interval'][0]:.2f}-{c['interval'][1]:.2f})" for c in cells]
+    print(f"{name:10}" + "".join(f"{text:>17}" for text in texts))
 
 # %% [markdown]
 # An exponent fitted to a bent line is a mean; its interval tells how much the line bends. On the clock the
