@@ -92,7 +92,8 @@ def judge(figures: Mapping[str, Any]) -> Verdict:
     verdict = "reproduced" if all(holds.values()) else "partly" if any(holds.values()) else None
 
     def points(gain: Mapping[str, float]) -> str:
-        return f"{100 * gain['mean']:+.1f} points ({gain['low']:+.3f} to {gain['high']:+.3f})"
+        mean, low, high = (100 * gain[end] for end in ("mean", "low", "high"))
+        return f"{mean:+.1f} points ({low:+.1f} to {high:+.1f})"
 
     kinds = figures["modalities"]
     return Verdict(
