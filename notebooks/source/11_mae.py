@@ -1098,7 +1098,7 @@ lab.quiz("11")
 #   tokens paints all patches; the loss counts the hidden ones.
 # - On digits, pre-training without labels brings a ViT close to a CNN, which is well ahead of it
 #   otherwise. A linear probe shows little of that: fine-tune.
-# - **Next:** 12 CLIP learns from captions instead of holes. **Read:** He et al. 2021, [Masked
-#   Autoencoders Are Scalable Vision Learners](https://arxiv.org/abs/2111.06377), sections 3, 4.1 and
-#   4.3 and figure 5; Bao et al. 2021, [BEiT](https://arxiv.org/abs/2106.08254), section 2, which
-#   predicts tokens instead of pixels.
+# - **Next:** [12 CLIP](12_clip.ipynb) learns from captions instead of holes. **Read:** He et al.
+#   2021, [Masked Autoencoders Are Scalable Vision Learners](https://arxiv.org/abs/2111.06377),
+#   sections 3, 4.1 and 4.3 and figure 5; Bao et al. 2021, [BEiT](https://arxiv.org/abs/2106.08254),
+#   section 2, which predicts tokens instead of pixels.
