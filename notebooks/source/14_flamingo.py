@@ -308,6 +308,8 @@ fit(untrained, lambda step: batch, next_token_loss, steps=10, lr=1e-2, progress=
 after = {part: fingerprint(getattr(untrained, part)) for part in before}
 assert after == before
 print("fingerprints before and after training are equal:", True)
+frozen = [*untrained.vision.parameters(), *untrained.language.parameters()]
+print("frozen weights with a gradient:", sum(p.grad is not None for p in frozen))
 print("gates before:", opened, "and open after:", bool(first.attention_gate.tanh().abs() > 0.01))
 
 # %% [markdown]
@@ -569,13 +571,13 @@ lab.show_figure(
 
 # %%
 print(f"{record['machine']['device']}, {record['date']}; 95 % intervals over the seeds")
-print("shots  ceiling  with names  Flamingo            unseen pairs        shuffled  grey")
+print("shots  names  Flamingo (of)              unseen pairs (of)          shuffled  grey")
 for s in map(str, shots):
-    row = [f"{s:>5}", f"{figures['can be answered']['test'][s]:8.0%}"]
-    row.append(f"{figures['names'][s]['all']:11.0%} ")
+    row = [f"{s:>5}", f"{figures['names'][s]['all']:6.0%} "]
     for split in ("test", "composition"):
         mean, low, high = figures["flamingo"][split][s]["all"]
-        row.append(f"{mean:4.0%} ({max(low, 0):.0%} to {min(high, 1):.0%})".ljust(19))
+        ceiling = figures["can be answered"][split][s]
+        row.append(f"{mean:4.0%}, {max(low, 0):.0%} to {high:.0%} ({ceiling:.0%})".ljust(26))
     row += [f"{figures['shuffled'][s]['all'][0]:7.0%}", f"{figures['blind'][s]['all'][0]:6.0%}"]
     print(" ".join(row))
 
@@ -593,7 +595,8 @@ print(
 )
 
 # %% [markdown]
-# Read the figure line by line.
+# In brackets stands the ceiling: the share of queries whose shape some shot shows. Unseen pairs are other
+# episodes, so theirs is another. Read the figure line by line.
 #
 # - **The frozen GPT with names** reads the truth. What Flamingo lacks to this line, its eyes lack.
 # - **Flamingo** follows it closely, and almost as closely on **unseen pairs** of colour and shape. Look
