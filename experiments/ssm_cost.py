@@ -30,7 +30,7 @@ from zoo_lessons.training import seed_everything
 LENGTHS = [256, 512, 1024, 2048, 4096]
 ROUNDS, ROUNDS_OF_LONG, LONG, SCAN_ROUNDS = 7, 5, 2048, 5
 VOCABULARY, WIDTH, HEADS = 100, 64, 4
-SCAN_SHAPE = (2, 1024, 128, 16)  # (batch, length, channels, states)
+SCAN_SHAPE = (2, 256, 64, 16)  # (batch, length, channels, states)
 NAMES = ("Mamba", "attention", "hybrid")
 
 
