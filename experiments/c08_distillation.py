@@ -3,7 +3,8 @@
 The teacher is MiniLM with a classifier on [CLS] after each of its six layers, fine-tuned as a whole
 on 64 labelled passages of each of six topics (`datasets.topics`, cut to 24 tokens). The
 classifiers' losses are weighted as in PABEE, and the last classifier is what students learn from:
-one teacher serves distillation and early exit.
+one teacher serves distillation and early exit. The classifiers are fitted to the frozen MiniLM
+first: at the rate that suits a pretrained encoder, fresh ones would stay at chance below the top.
 
 A student has three layers, copies of every second layer of MiniLM as it was *before* fine-tuning,
 and a fresh head. Ways to train it differ in the loss alone; data, order, steps and rate are equal:
@@ -147,6 +148,7 @@ def train_teacher(labelled: Passages, seed: int, *, rate: float) -> EarlyExit:
     """MiniLM with a classifier on each layer, fine-tuned."""
     seed_everything(seed)
     model = EarlyExit(load_pretrained("minilm"), len(TOPICS))
+    fit_classifiers(model, labelled)
 
     def loss(model: nn.Module, rows: Tensor) -> Tensor:
         batch = labelled[rows]
@@ -154,6 +156,29 @@ def train_teacher(labelled: Passages, seed: int, *, rate: float) -> EarlyExit:
 
     train(model, labelled, loss, rate=rate)
     return model
+
+
+def fit_classifiers(model: EarlyExit, labelled: Passages) -> None:
+    """Fit the classifiers to what the encoder says now; the encoder stays as it is."""
+    model.eval()
+    with torch.no_grad(), record_layers(model.encoder) as states:
+        model.encoder(labelled.ids, labelled.mask)
+    vectors = [state[:, 0] for state in states]  # [CLS] after each layer, (passages, d_model)
+
+    def loss(classifiers: nn.Module, labels: Tensor) -> Tensor:
+        found = [classify(x) for classify, x in zip(classifiers, vectors, strict=True)]
+        return early_exit_loss(torch.stack(found), labels)
+
+    fit(
+        model.classifiers,
+        lambda step: labelled.labels,
+        loss,
+        steps=150,
+        lr=1e-2,
+        weight_decay=0.1,
+        device="cpu",
+        progress=False,
+    )
 
 
 @torch.no_grad()

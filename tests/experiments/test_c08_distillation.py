@@ -139,3 +139,14 @@ def test_a_gain_is_paired_by_passage():
 
 def test_the_best_rate_is_the_most_accurate():
     assert c08.best({"0.0001": 0.5, "0.0003": 0.6, "0.001": 0.6}) == 3e-4
+
+
+def test_classifiers_are_fitted_to_an_encoder_that_stays(labelled):
+    few, _ = labelled
+    seed_everything(0)
+    model = EarlyExit(load_pretrained("minilm"), len(TOPICS))
+    before = {name: p.clone() for name, p in model.encoder.state_dict().items()}
+    c08.fit_classifiers(model, few)
+    assert all(torch.equal(p, before[name]) for name, p in model.encoder.state_dict().items())
+    right = c08.layer_logits(model, few).argmax(-1) == few.labels
+    assert (right.double().mean(dim=1) > 0.5).all()  # twelve passages; chance is a sixth
