@@ -571,14 +571,14 @@ lab.show_figure(
 
 # %%
 print(f"{record['machine']['device']}, {record['date']}; 95 % intervals over the seeds")
-print("shots  names  Flamingo (of)              unseen pairs (of)          shuffled  grey")
+print("shots names  Flamingo             unseen pairs         shuffled grey")
 for s in map(str, shots):
-    row = [f"{s:>5}", f"{figures['names'][s]['all']:6.0%} "]
+    row = [f"{s:>5}", f"{figures['names'][s]['all']:5.0%} "]
     for split in ("test", "composition"):
         mean, low, high = figures["flamingo"][split][s]["all"]
         ceiling = figures["can be answered"][split][s]
-        row.append(f"{mean:4.0%}, {max(low, 0):.0%} to {high:.0%} ({ceiling:.0%})".ljust(26))
-    row += [f"{figures['shuffled'][s]['all'][0]:7.0%}", f"{figures['blind'][s]['all'][0]:6.0%}"]
+        row.append(f"{mean:4.0%} ({max(low, 0):.0%}-{high:.0%}) of {ceiling:.0%}".ljust(20))
+    row += [f"{figures['shuffled'][s]['all'][0]:7.0%}", f"{figures['blind'][s]['all'][0]:5.0%}"]
     print(" ".join(row))
 
 # %%
@@ -595,7 +595,7 @@ print(
 )
 
 # %% [markdown]
-# In brackets stands the ceiling: the share of queries whose shape some shot shows. Unseen pairs are other
+# After "of" stands the ceiling: the share of queries whose shape some shot shows. Unseen pairs are other
 # episodes, so theirs is another. Read the figure line by line.
 #
 # - **The frozen GPT with names** reads the truth. What Flamingo lacks to this line, its eyes lack.
@@ -821,7 +821,7 @@ def show_claim(name):
     """What an article claims, and what we recorded."""
     claim = load_claim(name)
     for part in ("claim", "says", "verdict", "ours", "explanation"):
-        print(textwrap.fill(f"{part + ':':13}{claim[part]}", 96, subsequent_indent=" " * 13))
+        print(textwrap.fill(f"{part + ':':13}{claim[part]}", 76, subsequent_indent=" " * 13))
 
 
 three = load_record("c30_three_models")["figures"]
