@@ -925,6 +925,12 @@ print("without global tokens, the output is another:", not torch.allclose(a, wit
 # | padding to whole windows | not spelled out | inside each layer | of the ids, in the model |
 # | softmax | half precision | the model's own | float32 |
 # | output at padding | not given | means nothing | zeros out of attention |
+#
+# The row of the recorded table of models: how far the outputs are apart (relative to the largest), how
+# much code, how large, how fast.
+
+# %% tags=["nbval-ignore-output"]
+lab.model_table(load_record("efficiency_model_table"), ["Longformer"])
 
 # %% [markdown]
 # ### Read the real thing
