@@ -683,6 +683,14 @@ with torch.no_grad():
 print("ours takes less time than transformers:", times.ratio("ours") < 1)
 
 # %% [markdown]
+# And recorded, at the published size: how far the outputs are apart with the same weights (relative
+# to the largest), how much code, how large, how fast. (`transformers` keeps parts of Mamba in float32
+# whatever the model's precision: that is the difference in the column of float64.)
+
+# %% tags=["nbval-ignore-output"]
+lab.model_table(load_record("efficiency_model_table"), ["Mamba-130M"])
+
+# %% [markdown]
 # | | paper | this course | `transformers` |
 # |---|---|---|---|
 # | $\bar B$ | zero-order hold (equation 4) | $\Delta B$, as the authors' code | $\Delta B$ |
