@@ -984,7 +984,7 @@ lab.quiz("12")
 #   Averaging prompts helps and costs nothing.
 # - Stored image vectors make search cheap, in both directions.
 # - It learns what tells the captions of a batch apart, and little more: binding, relations and word
-#   order stay weak. **Next:** 13 BLIP reads text and image together. **Read:**
+#   order stay weak. **Next:** [13 BLIP](13_blip.ipynb) reads text and image together. **Read:**
 #   Radford et al. 2021, [Learning Transferable Visual Models From Natural Language
 #   Supervision](https://arxiv.org/abs/2103.00020), sections 2.3 to 2.5 and 3.1; Yuksekgonul et al.
 #   2022, [When and Why Vision-Language Models Behave Like

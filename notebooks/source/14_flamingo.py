@@ -949,5 +949,6 @@ lab.quiz("14")
 # results against the number of shots); [Jaegle et al. 2021](https://arxiv.org/abs/2103.03206),
 # sections 3.1 and 3.2 (Perceiver, the resampler's ancestor); [Tsimpoukelli et al.
 # 2021](https://arxiv.org/abs/2106.13884), section 4 (Frozen: binding new words to images, the task of
-# this lesson). Next: part III begins with lesson 15, attention that
+# this lesson). Next: part III begins with
+# [15 Sparse, hierarchical and linear attention](15_efficient_attention.ipynb), attention that
 # leaves scores out.

@@ -413,7 +413,7 @@ for name, ratio in scans["ratio"].items():
 # The loop is slow for two reasons: its thousands of small operations, and the gradient of each
 # slice `x[:, t]`, for which autograd makes a tensor as long as the whole sequence.
 #
-# On a processor with few cores, rounds bring no gain over steps in place: one step of the batch
+# On a processor with few cores, rounds bring no clear gain over steps in place: one step of the batch
 # keeps it busy, and the rounds move everything through memory several times. On a GPU the loop
 # would leave it idle. `linear_scan` therefore takes steps on a CPU and rounds on a GPU. (Mamba's
 # authors go further: one GPU kernel keeps the states in fast memory and never writes them out.)
@@ -1089,6 +1089,12 @@ for name, found in fitted.items():
     print(
         f"{name:10} time p = {found['value']:.2f} ({low:.2f} to {high:.2f}), memory p = {memory:.2f}"
     )
+print(f"the last doubling, {lengths[-2]} to {lengths[-1]} tokens:")
+for name, seconds in figures["reading"]["seconds"].items():
+    memory = figures["memory"][name]
+    print(
+        f"{name:10} time × {seconds[-1] / seconds[-2]:.1f}, memory × {memory[-1] / memory[-2]:.1f}"
+    )
 ratio = figures["reading"]["ratio"]["attention"]
 for length, value in zip(figures["lengths"], ratio, strict=True):
     print(f"{length:5} tokens: attention takes {value:.2f} of Mamba's time")
@@ -1096,11 +1102,13 @@ for length, value in zip(figures["lengths"], ratio, strict=True):
 # %% [markdown]
 # The claim that this course tests says that state space models bring **linear cost** (a part of
 # C14; its other parts, adaptive depth and fused attention, belong to lessons 17 and 20). The
-# exponents above are the measurement. Two things to see besides:
+# exponents above are the measurement; mind their intervals, for four lengths make a rough fit. Two
+# things to see besides:
 #
 # - **The constant counts.** A scan on a CPU takes its steps one by one, and at short lengths attention is
 #   faster than Mamba. Linear cost wins when the text is long enough, and where that is, the ratios say.
-# - **A hybrid** has attention's exponent in the end, in fewer layers. What it buys is in section 8.
+# - **A hybrid** is paid by the Mamba layer while texts are short, and by the attention layer in the
+#   end: compare its exponent with what its last doubling costs. What it buys is in section 8.
 #
 # ## Quiz
 

@@ -1242,11 +1242,21 @@ GLOSSARY = {
         "14",
     ),
     "fine-tuning": Term("Training a pretrained model further on the task at hand.", "", "08"),
+    "fingerprint": Term(
+        "A hash over the bytes of all weights; equal if nothing has changed.",
+        "",
+        "14",
+    ),
     "frozen": Term("Not updated by training.", "", "08"),
     "gated cross-attention": Term(
         "Cross-attention behind a gate that starts at zero: at first nothing changes.",
         "",
         "14",
+    ),
+    "global token": Term(
+        "A token that attends to all positions and that all positions attend to.",
+        "",
+        "15",
     ),
     "gradient clipping": Term(
         "Shrinking the gradient when its norm exceeds a limit, and leaving its direction.", "", "05"
@@ -1258,6 +1268,21 @@ GLOSSARY = {
         "12",
     ),
     "head": Term("One of several attentions that run side by side.", "h", "02"),
+    "hybrid": Term(
+        "A model with layers of two kinds, such as Mamba's and attention.",
+        "",
+        "16",
+    ),
+    "image-grounded decoder": Term(
+        "A causal text model that looks at an image by cross-attention and writes about it.",
+        "",
+        "13",
+    ),
+    "image-grounded encoder": Term(
+        "A text model that reads both ways and looks at an image by cross-attention.",
+        "",
+        "13",
+    ),
     "image-text contrast (ITC)": Term(
         "The contrastive loss between whole images and whole texts.",
         "",
@@ -1267,6 +1292,11 @@ GLOSSARY = {
         "Deciding whether a text matches an image, with the text attending to the image.",
         "",
         "13",
+    ),
+    "induction": Term(
+        "Saying what followed the same token the last time.",
+        "",
+        "16",
     ),
     "inductive bias": Term(
         "What a model takes for granted before it sees data: near pixels belong together, say.",
@@ -1295,6 +1325,11 @@ GLOSSARY = {
         "04",
     ),
     "learning rate": Term("The size of a training step.", r"\eta", "03"),
+    "linear attention": Term(
+        "Attention with features in place of the softmax, whose sums can be shared by all queries.",
+        "",
+        "15",
+    ),
     "linear probe": Term(
         "A linear classifier on the frozen features of a model: it shows what the features hold.",
         "",
@@ -1306,6 +1341,11 @@ GLOSSARY = {
         "afterwards.",
         "",
         "05",
+    ),
+    "LTI system": Term(
+        "Linear and time-invariant: the same linear recurrence for every token.",
+        "",
+        "16",
     ),
     "mask": Term("Says which positions attention may look at.", "M", "01"),
     "masked language model": Term(
@@ -1371,10 +1411,20 @@ GLOSSARY = {
     "saturation": Term(
         "The softmax puts nearly all weight on one score, and its gradient dies.", "", "01"
     ),
+    "scan": Term(
+        "All states of a recurrence, computed in a loop or as a tree.",
+        "",
+        "16",
+    ),
     "score": Term(
         "The product of a query with a key, divided by the root of the width.", "S", "01"
     ),
     "segment": Term("The first or the second of the two texts in one input.", "", "07"),
+    "selection": Term(
+        "A recurrence whose step length, input and output depend on the token.",
+        "",
+        "16",
+    ),
     "self-attention": Term(
         "Attention whose queries, keys and values come from the same sequence.", "", "01"
     ),
@@ -1383,6 +1433,11 @@ GLOSSARY = {
         "",
         "10",
     ),
+    "sliding window": Term(
+        "Attention to the nearest positions only, so that cost grows with length, not its square.",
+        "",
+        "15",
+    ),
     "soft split": Term("Cutting an image or a grid of tokens into overlapping squares.", "", "10"),
     "softmax": Term(
         "Turns scores into positive weights that sum to 1; larger scores get larger weights.",
@@ -1390,6 +1445,11 @@ GLOSSARY = {
         "01",
     ),
     "span": Term("A run of neighbouring tokens, given by its start and its end.", "", "08"),
+    "state-space model": Term(
+        "A linear recurrence that comes from an equation in continuous time.",
+        "",
+        "16",
+    ),
     "teacher forcing": Term(
         "In training, the decoder sees the true earlier tokens, not those it predicted.", "", "04"
     ),
@@ -1415,6 +1475,11 @@ GLOSSARY = {
         "A vocabulary of words and parts of words; a part that continues a word begins with ##.",
         "",
         "07",
+    ),
+    "zero-order hold": Term(
+        "The discretisation that is exact for an input held constant during each step.",
+        "",
+        "16",
     ),
     "zero-shot": Term(
         "Solving a task without training on any example of it.",

@@ -66,11 +66,9 @@ def model_table(record: Mapping[str, Any], models: Sequence[str] | None = None) 
         "Time, ours / theirs (95 %)",
         "Memory, ours / theirs (MiB)",
     )
-    length = figures.get("length")
-    examples = figures.get("examples") or (f"texts of {length} tokens" if length else "images")
     note = (
         "Difference: the largest, relative to the largest output, with random weights. Time: one "
-        f"forward pass over {figures['batch']} {examples} at the published size, if its "
+        f"forward pass over {figures['batch']} {figures['examples']} at the published size, if its "
         "row does not say otherwise; memory: the most that PyTorch allocates in it, beyond the "
         "weights. "
         f"{machine['device']}, {machine['threads']} threads, "
@@ -94,7 +92,7 @@ def _model_row(row: Mapping[str, Any]) -> list[str]:
         ]
         ours = [f"{ours[0]} / {lines['theirs']}", f"{ours[1]} / {memory['theirs']:.0f}"]
         milliseconds = f"{time['ratio']:.2f} ({low:.2f} to {high:.2f})"
-    if time.get("with"):
+    if time["with"]:
         milliseconds += f", {time['with']}"
     published = row["parameters"]["published"] or "no count"
     counted = f"{_count(row['parameters'])} ({published})"
