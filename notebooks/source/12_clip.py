@@ -552,8 +552,8 @@ for split, found in figures["zero_shot"].items():
         print(f"{split:7} {name:9}", *(f"{run[name]:6.1%}" for run in seeds))
 
 # %% [markdown]
-# It is: the first column is the checkpoint, and the other two are behind it. Their colours are
-# nearly as good. What lags is the shape, which comes last in training, and on unseen pairs more than
+# It is: the first column is the checkpoint. On unseen pairs the other two are behind it, one of them on
+# seen pairs as well. Their colours are nearly as good. What lags is the shape, which comes last in training, and on unseen pairs more than
 # on seen ones. Even so, each is far above a guess.
 #
 # So that is the answer to the lesson's question. The model was never taught to name a green star. It
