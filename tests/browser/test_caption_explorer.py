@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from tests.browser.widget_page import WidgetPage, open_widget
+from tests.browser.widget_page import WidgetPage, open_widget, settle
 from zoo_lessons.lab.widgets import CaptionExplorer
 
 CIVIDIS_TOP = [254, 232, 56]
@@ -28,11 +28,6 @@ def captions(**options: Any) -> CaptionExplorer:
     ]
     options = {"head": 0, "opacity": 1.0, **options}
     return CaptionExplorer(images, WORDS, maps, probabilities=[[0.9] * 3, [0.5] * 6], **options)
-
-
-def settle(shown: WidgetPage) -> None:
-    shown.frame()
-    shown.wait_until_saved()
 
 
 def pressed(shown: WidgetPage) -> list[str]:

@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from tests.browser.widget_page import WidgetPage, open_widget
+from tests.browser.widget_page import WidgetPage, assert_well_behaved, open_widget, settle
 from zoo_lessons.lab.widgets import InterleaveExplorer
 
 TOKENS = "Two pets : <image> a cat . <image> a dog . <image> a".split()
@@ -24,33 +24,15 @@ def text(shown: WidgetPage) -> Any:
     return shown.root.locator("canvas[aria-label^='Images and words']")
 
 
-def settle(shown: WidgetPage) -> None:
-    shown.frame()
-    shown.wait_until_saved()
-
-
 def image_numbers(reading: str) -> list[int]:
     found = re.search(r"attends to images? ([\d, and]+):", reading)
     return [int(number) for number in re.findall(r"\d+", found[1])] if found else []
 
 
-_PICTURES = "(canvases) => canvases.map((canvas) => canvas.toDataURL())"
-
-
 @pytest.mark.parametrize(("theme", "width"), [("light", 1200), ("dark", 360)])
 def test_accessible_quiet_and_fit_for_a_narrow_window(browser, theme, width):
     with open_widget(browser, explorer(), theme=theme, width=width) as shown:
-        assert shown.accessibility_violations() == []
-        assert shown.layout_problems() == []
-        assert shown.keys_that_escape("x", "ArrowRight") == []
-        settle(shown)
-        drawn = []
-        for name in ("light", "dark", "light"):
-            shown.theme(name)
-            drawn.append(shown.root.locator("canvas").evaluate_all(_PICTURES))
-        assert drawn[0] == drawn[2] != drawn[1]
-        assert shown.listeners_left() == 0
-        assert (shown.problems, shown.requests) == ([], [])
+        assert_well_behaved(shown)
 
 
 @pytest.mark.parametrize("all_previous", [False, True])

@@ -8,16 +8,9 @@ from typing import Any
 import numpy as np
 import pytest
 
-from tests.browser.widget_page import WidgetPage, open_widget
+from tests.browser.widget_page import PICTURES, WidgetPage, assert_well_behaved, open_widget, settle
 from zoo_lessons.lab.widgets import StateSpaceExplorer
 from zoo_lessons.lab.widgets.state_space_explorer import METHODS, SIGNALS, STEPS
-
-_PICTURES = "(canvases) => canvases.map((canvas) => canvas.toDataURL())"
-
-
-def settle(shown: WidgetPage) -> None:
-    shown.frame()
-    shown.wait_until_saved()
 
 
 def control(shown: WidgetPage, label: str) -> Any:
@@ -42,17 +35,7 @@ def assert_readout(shown: WidgetPage) -> None:
 @pytest.mark.parametrize(("theme", "width"), [("light", 1200), ("dark", 360)])
 def test_accessible_quiet_and_fit_for_a_narrow_window(browser, theme, width):
     with open_widget(browser, StateSpaceExplorer(), theme=theme, width=width) as shown:
-        assert shown.accessibility_violations() == []
-        assert shown.layout_problems() == []
-        assert shown.keys_that_escape("x", "ArrowRight") == []
-        settle(shown)
-        drawn = []
-        for name in ("light", "dark", "light"):
-            shown.theme(name)
-            drawn.append(shown.root.locator("canvas").evaluate_all(_PICTURES))
-        assert drawn[0] == drawn[2] != drawn[1]
-        assert shown.listeners_left() == 0
-        assert (shown.problems, shown.requests) == ([], [])
+        assert_well_behaved(shown)
 
 
 def test_responses_are_pythons(browser):
@@ -128,10 +111,10 @@ def test_cursor_by_keys_and_pointer(browser):
 
 def test_python_moves_the_page(browser):
     with open_widget(browser, StateSpaceExplorer()) as shown:
-        before = shown.root.locator("canvas").evaluate_all(_PICTURES)
+        before = shown.root.locator("canvas").evaluate_all(PICTURES)
         shown.set(delta=0.5, frequency=2.0, signal="constant", step=3)
         shown.frame()
         assert_readout(shown)
-        after = shown.root.locator("canvas").evaluate_all(_PICTURES)
+        after = shown.root.locator("canvas").evaluate_all(PICTURES)
         assert all(one != other for one, other in zip(before, after, strict=True))
         assert control(shown, "frequency Im A").input_value() == "2"

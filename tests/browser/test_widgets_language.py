@@ -9,7 +9,7 @@ import nbformat
 import numpy as np
 import pytest
 
-from tests.browser.widget_page import WidgetPage, open_widget, slider_latency
+from tests.browser.widget_page import WidgetPage, open_widget, settle, slider_latency
 from zoo_lessons.lab.widgets import Answer, AskBox, MaskingExplorer, SamplingExplorer
 from zoo_lessons.lab.widgets.seeded import uniforms
 
@@ -64,11 +64,6 @@ def button(shown: WidgetPage, name: str) -> Any:
 
 def slider(shown: WidgetPage, name: str) -> Any:
     return shown.page.get_by_role("slider", name=name, exact=True)
-
-
-def settle(shown: WidgetPage) -> None:
-    shown.frame()
-    shown.wait_until_saved()
 
 
 # ------------------------------------------------------------------ what holds for all of them

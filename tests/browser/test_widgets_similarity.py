@@ -8,11 +8,10 @@ from typing import Any
 import numpy as np
 import pytest
 
-from tests.browser.widget_page import WidgetPage, open_widget
+from tests.browser.widget_page import WidgetPage, assert_well_behaved, open_widget, settle
 from zoo_lessons.lab.widgets import SimilarityExplorer
 
 CAPTIONS = ["a red circle", "a blue moon", "a red circle", "a green ring", "a grey heart"]
-_PICTURES = "(canvases) => canvases.map((canvas) => canvas.toDataURL())"
 
 
 def explorer(**options: Any) -> SimilarityExplorer:
@@ -21,11 +20,6 @@ def explorer(**options: Any) -> SimilarityExplorer:
     images, texts = both / np.linalg.norm(both, axis=-1, keepdims=True)
     options = {"images": rng.random((5, 12, 12, 3))} | options
     return SimilarityExplorer(images @ texts.T, CAPTIONS, **options)
-
-
-def settle(shown: WidgetPage) -> None:
-    shown.frame()
-    shown.wait_until_saved()
 
 
 def assert_shown(shown: WidgetPage) -> None:
@@ -51,17 +45,7 @@ def assert_shown(shown: WidgetPage) -> None:
 @pytest.mark.parametrize("options", [{}, {"images": None}])
 def test_accessible_quiet_and_fit_for_a_narrow_window(browser, options, theme, width):
     with open_widget(browser, explorer(**options), theme=theme, width=width) as shown:
-        assert shown.accessibility_violations() == []
-        assert shown.layout_problems() == []
-        assert shown.keys_that_escape("x", "ArrowRight") == []
-        settle(shown)
-        drawn = []
-        for name in ("light", "dark", "light"):
-            shown.theme(name)
-            drawn.append(shown.root.locator("canvas").evaluate_all(_PICTURES))
-        assert drawn[0] == drawn[2] != drawn[1]
-        assert shown.listeners_left() == 0
-        assert (shown.problems, shown.requests) == ([], [])
+        assert_well_behaved(shown)
 
 
 def test_numbers_are_pythons(browser):

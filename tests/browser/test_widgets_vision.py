@@ -9,7 +9,13 @@ import nbformat
 import numpy as np
 import pytest
 
-from tests.browser.widget_page import WidgetPage, open_widget, slider_latency
+from tests.browser.widget_page import (
+    WidgetPage,
+    assert_well_behaved,
+    open_widget,
+    settle,
+    slider_latency,
+)
 from zoo_lessons.lab.widgets import (
     AttentionExplorer,
     MaskedImageExplorer,
@@ -68,29 +74,11 @@ def pixel(shown: WidgetPage, label: str, x: float, y: float) -> list[int]:
     return shown.pixel(f"canvas[aria-label^='{label}']", x, y)[:3]
 
 
-_PICTURES = "(canvases) => canvases.map((canvas) => canvas.toDataURL())"
-
-
-def settle(shown: WidgetPage) -> None:
-    shown.frame()
-    shown.wait_until_saved()
-
-
 @pytest.mark.parametrize(("theme", "width"), [("light", 1200), ("dark", 360)])
 @pytest.mark.parametrize("make", [patches, attention, windows, masked])
 def test_accessible_quiet_and_fit_for_a_narrow_window(browser, make, theme, width):
     with open_widget(browser, make(), theme=theme, width=width) as shown:
-        assert shown.accessibility_violations() == []
-        assert shown.layout_problems() == []
-        assert shown.keys_that_escape("x", "ArrowRight") == []
-        settle(shown)
-        drawn = []
-        for name in ("light", "dark", "light"):
-            shown.theme(name)
-            drawn.append(shown.root.locator("canvas").evaluate_all(_PICTURES))
-        assert drawn[0] == drawn[2] != drawn[1]
-        assert shown.listeners_left() == 0
-        assert (shown.problems, shown.requests) == ([], [])
+        assert_well_behaved(shown)
 
 
 # ------------------------------------------------------------------ patch explorer

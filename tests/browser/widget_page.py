@@ -209,6 +209,33 @@ class WidgetPage:
         return self._answer()
 
 
+# What all canvases of a widget show, as one value to compare.
+PICTURES = "(canvases) => canvases.map((canvas) => canvas.toDataURL())"
+
+
+def settle(shown: WidgetPage) -> None:
+    """Wait until the widget has drawn and its kernel has answered."""
+    shown.frame()
+    shown.wait_until_saved()
+
+
+def assert_well_behaved(shown: WidgetPage) -> None:
+    """What holds for every widget that draws: it is accessible, fits its window, keeps its keys,
+    draws each theme in its own way and the same way again, asks nobody, and leaves nothing behind.
+    """
+    assert shown.accessibility_violations() == []
+    assert shown.layout_problems() == []
+    assert shown.keys_that_escape("x", "ArrowRight") == []
+    settle(shown)
+    drawn = []
+    for name in ("light", "dark", "light"):
+        shown.theme(name)
+        drawn.append(shown.root.locator("canvas").evaluate_all(PICTURES))
+    assert drawn[0] == drawn[2] != drawn[1]
+    assert shown.listeners_left() == 0
+    assert (shown.problems, shown.requests) == ([], [])
+
+
 def slider_latency(
     page: Page, label: str, *, moves: int = 40, root: str = ".zoo-widget"
 ) -> dict[str, float]:
