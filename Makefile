@@ -1,11 +1,13 @@
-# lab: open the course · test: run every check · the rest is for authors; see CONTRIBUTING.md.
+# lab: open the course · serve: start lesson 21's service · test: run every check · the rest is for
+# authors; see CONTRIBUTING.md.
 # ARGS goes to the program behind a target, as in: make lab ARGS="--no-browser --port 9999"
 export PYTHON
 SETUP = python=$$(sh tools/python.sh) && "$$python" tools/setup_environment.py
 RUN = .venv/bin/python
 
-.PHONY: lab test notebooks check record lint clean
+.PHONY: lab serve test notebooks check record lint clean
 lab: ;       @$(SETUP) && $(RUN) tools/start_lab.py $(ARGS)
+serve: ;     @$(SETUP) --serve && $(RUN) -m zoo_lessons.deploy.serving $(ARGS)
 test: ;      @$(SETUP) --test && $(RUN) tools/offline.py $(RUN) tools/run_tests.py $(ARGS)
 notebooks: ; @$(SETUP) --test && $(RUN) tools/notebooks.py build $(ARGS)
 check: ;     @$(SETUP) --test && $(RUN) tools/notebooks.py check $(ARGS)

@@ -31,8 +31,12 @@ def pins(name: str) -> dict[str, Requirement]:
 PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text("utf8"))["project"]
 PACKAGE = by_name(PROJECT["dependencies"])
 TEST_EXTRA = by_name(PROJECT["optional-dependencies"]["test"])
+SERVE_EXTRA = by_name(PROJECT["optional-dependencies"]["serve"])
 LESSON_PINS = pins("requirements.txt")
 TEST_PINS = pins("requirements-test.txt")
+SERVE_PINS = pins("requirements-serve.txt")
+BOUNDS = {**TEST_EXTRA, **SERVE_EXTRA, **PACKAGE}
+PINS = {**LESSON_PINS, **SERVE_PINS, **TEST_PINS}
 CONDA = yaml.safe_load((ROOT / "environment.yml").read_text("utf8"))
 
 
@@ -49,22 +53,24 @@ def conda_requirements() -> dict[str, Requirement]:
     return by_name([re.sub(r"^(\w+)=(\d[\d.]*)$", r"\1==\2.*", entry) for entry in conda] + pip)
 
 
-@pytest.mark.parametrize("name", sorted({**PACKAGE, **TEST_EXTRA}))
+@pytest.mark.parametrize("name", sorted(BOUNDS))
 def test_pyproject_has_lower_bounds_only(name: str) -> None:
-    requirement = {**PACKAGE, **TEST_EXTRA}[name]
+    requirement = BOUNDS[name]
     assert [specifier.operator for specifier in requirement.specifier] == [">="], str(requirement)
 
 
 def test_requirements_pin_what_the_package_and_the_notebook_server_need() -> None:
     assert set(LESSON_PINS) == set(PACKAGE) | NOTEBOOK_SERVER
     assert set(TEST_PINS) == set(TEST_EXTRA) - NOTEBOOK_SERVER
+    assert set(SERVE_PINS) == set(SERVE_EXTRA)
 
 
-@pytest.mark.parametrize("name", sorted({**LESSON_PINS, **TEST_PINS}))
+@pytest.mark.parametrize("name", sorted(PINS))
 def test_pins_satisfy_pyproject(name: str) -> None:
-    version = pinned_version({**LESSON_PINS, **TEST_PINS}[name])
-    bound = {**TEST_EXTRA, **PACKAGE}.get(name)
+    version = pinned_version(PINS[name])
+    bound = BOUNDS.get(name)
     assert bound is None or bound.specifier.contains(version), f"{bound} excludes {version}"
+    assert bound is None or bound.marker == PINS[name].marker, f"{bound} is for other systems"
 
 
 def test_torch_pin() -> None:

@@ -19,7 +19,7 @@ import pytest
 from tools import setup_environment
 
 ROOT = Path(__file__).resolve().parents[1]
-COPIED = ("Makefile", "pyproject.toml", "requirements.txt", "requirements-test.txt")
+COPIED = ("Makefile", "pyproject.toml", *(path.name for path in ROOT.glob("requirements*.txt")))
 INSTALLED = setup_environment.PYTHON.relative_to(ROOT)
 
 pytestmark = pytest.mark.skipif(os.name == "nt", reason="make and sh are Unix tools")

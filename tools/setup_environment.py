@@ -1,8 +1,9 @@
 #!/usr/bin/env python3
 """Create .venv with all that the course needs, or find that it is there already.
 
-    python tools/setup_environment.py           what a learner needs
-    python tools/setup_environment.py --test    and what `make test` and an author need
+    python tools/setup_environment.py            what a learner needs
+    python tools/setup_environment.py --serve    and what lesson 21's service needs
+    python tools/setup_environment.py --test     and what `make test` and an author need
 
 It uses the standard library only. PyTorch comes first: a PyTorch that is already in .venv and new
 enough stays, so a GPU build that you installed there is never replaced. On Linux without an NVIDIA
@@ -21,6 +22,7 @@ import subprocess
 import sys
 import urllib.error
 import urllib.request
+from collections.abc import Sequence
 from pathlib import Path
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -29,6 +31,7 @@ STAMP = VENV / "zoo-setup.json"
 LOG = VENV / "zoo-setup.log"
 PYTHON = VENV / ("Scripts/python.exe" if os.name == "nt" else "bin/python")
 OLDEST_PYTHON = (3, 11)
+EXTRAS = {"serve": "lesson 21's service needs", "test": "the tests need"}
 CPU_INDEX = "https://download.pytorch.org/whl/cpu"
 PROBE_TIMEOUT_S = 3
 # Measured: 2 GB with the CPU build. The CUDA build adds its libraries, and pip unpacks a copy.
@@ -46,17 +49,19 @@ class SetupError(Exception):
 
 def main(arguments: list[str] | None = None) -> int:
     parser = argparse.ArgumentParser(description="Create .venv with all that the course needs.")
-    parser.add_argument("--test", action="store_true", help="add what make test needs")
+    parser.add_argument("--serve", action="store_true", help="add what lesson 21's service needs")
+    parser.add_argument("--test", action="store_true", help="add all that make test needs")
     options = parser.parse_args(arguments)
+    extras = ["serve", "test"] if options.test else ["serve"] if options.serve else []
     try:
-        set_up(with_tests=options.test)
+        set_up(extras)
     except SetupError as error:
         print(error, file=sys.stderr)
         return 1
     return 0
 
 
-def set_up(*, with_tests: bool) -> None:
+def set_up(extras: Sequence[str] = ()) -> None:
     if sys.version_info < OLDEST_PYTHON:
         raise SetupError(
             "This course needs Python 3.11 or newer, and this is Python "
@@ -64,8 +69,7 @@ def set_up(*, with_tests: bool) -> None:
         )
     wanted = fingerprints()
     done = read_stamp()
-    steps = ["lessons", "test"] if with_tests else ["lessons"]
-    if all(done.get(step) == wanted[step] for step in steps):
+    if all(done.get(step) == wanted[step] for step in ("lessons", *extras)):
         return
     if not is_usable(PYTHON):
         check_disk(NEEDED_GB)
@@ -74,10 +78,11 @@ def set_up(*, with_tests: bool) -> None:
         print("Installing the course's packages. The first time takes some minutes.", flush=True)
         install_lessons()
         write_stamp({"lessons": wanted["lessons"]})
-    if with_tests and read_stamp().get("test") != wanted["test"]:
-        print("Installing what the tests need.", flush=True)
-        pip_install("-r", "requirements-test.txt", "-c", "requirements.txt")
-        write_stamp(wanted)
+    for extra in extras:
+        if read_stamp().get(extra) != wanted[extra]:
+            print(f"Installing what {EXTRAS[extra]}.", flush=True)
+            pip_install("-r", f"requirements-{extra}.txt", "-c", "requirements.txt")
+            write_stamp({**read_stamp(), extra: wanted[extra]})
 
 
 # What is there, and what should be
@@ -89,10 +94,11 @@ def fingerprints() -> dict[str, str]:
 
     project = tomllib.loads((ROOT / "pyproject.toml").read_text("utf8"))["project"]
     lessons = [(ROOT / "requirements.txt").read_text("utf8"), json.dumps(project), str(ROOT)]
-    tests = [*lessons, (ROOT / "requirements-test.txt").read_text("utf8")]
+    steps = {"lessons": lessons}
+    for extra in EXTRAS:
+        steps[extra] = [*lessons, (ROOT / f"requirements-{extra}.txt").read_text("utf8")]
     return {
-        step: hashlib.sha256("\n".join(parts).encode()).hexdigest()
-        for step, parts in (("lessons", lessons), ("test", tests))
+        step: hashlib.sha256("\n".join(parts).encode()).hexdigest() for step, parts in steps.items()
     }
 
 
