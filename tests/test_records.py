@@ -21,6 +21,9 @@ HELPER = '''
     def answer():
         """Six times seven."""
         return 6 * 7  # counted twice
+
+    if __name__ == "__main__":
+        print(answer())
 '''
 EXPERIMENT = """
     from lesson_helper import answer
@@ -146,8 +149,10 @@ def test_missing_records_name_the_command(course):
         ("  # counted twice", "", False),
         ('"""Six times seven."""', '"""Seven times six."""', False),
         ('        """Six times seven."""\n', "", False),
+        ("print(answer())", "raise SystemExit(answer())", False),
+        ('if __name__ == "__main__":', "if True:", True),
         ("6 * 7", "7 * 6", True),
-        ("answer()", "answer(n=1)", True),
+        ("def answer()", "def answer(n=1)", True),
     ],
 )
 def test_stale_means_that_the_code_changed_not_its_looks(course, old, new, stale):

@@ -341,3 +341,9 @@ def _time(seconds: float) -> str:
         if seconds >= size:
             return f"{seconds / size:.3g} {unit}"
     return f"{seconds / 1e-9:.3g} ns"
+
+
+if __name__ == "__main__":  # python -m zoo_lessons.bench gpu
+    from zoo_lessons.gpu_bench import main
+
+    raise SystemExit(main(sys.argv[1:]))

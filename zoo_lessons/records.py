@@ -181,7 +181,10 @@ def experiments() -> dict[str, Experiment]:
 
 
 def code_hash(modules: Sequence[str]) -> str:
-    """sha256 over what the modules' code does: comments, layout and docstrings do not count."""
+    """sha256 over what the modules' code does when it is imported.
+
+    Comments, layout, docstrings and what a module only does as a program do not count.
+    """
     digest = hashlib.sha256()
     for name in modules:
         spec = importlib.util.find_spec(name)
@@ -195,7 +198,7 @@ def code_hash(modules: Sequence[str]) -> str:
 
 
 def _meaning(node: Any) -> Iterator[str]:
-    """The syntax tree as text, without docstrings.
+    """The syntax tree as text, without docstrings and the main program.
 
     Not `ast.dump`: what it prints for absent fields differs between versions of Python.
     """
@@ -205,6 +208,8 @@ def _meaning(node: Any) -> Iterator[str]:
         for field, value in ast.iter_fields(node):
             if field == "body" and isinstance(node, documented) and ast.get_docstring(node):
                 value = value[1:]
+            if field == "body" and isinstance(node, ast.Module):
+                value = [each for each in value if not _is_program(each)]
             if value is not None and value != []:
                 yield f".{field}"
                 yield from _meaning(value)
@@ -215,6 +220,11 @@ def _meaning(node: Any) -> Iterator[str]:
         yield "]"
     else:
         yield repr(node)
+
+
+def _is_program(node: ast.stmt) -> bool:
+    """Whether this is `if __name__ == "__main__":`."""
+    return isinstance(node, ast.If) and ast.unparse(node.test) == "__name__ == '__main__'"
 
 
 def _experiment_modules() -> Iterator[Any]:
