@@ -94,3 +94,11 @@ def test_importing_the_lab_is_light_and_offline():
     assert json.loads(before) == []
     assert json.loads(after) == ["torch", "matplotlib"]
     assert run.stderr == ""
+
+
+def test_after_begin_transformers_and_torchao_are_quiet():
+    code = "from zoo_lessons import lab; lab.begin('08')\nfrom transformers import BertModel\n"
+    run = subprocess.run(
+        [sys.executable, "-c", f"{code}import torchao"], capture_output=True, text=True, check=True
+    )
+    assert run.stderr == ""

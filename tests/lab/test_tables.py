@@ -1,10 +1,10 @@
-"""The measured table of models, from plain data."""
+"""The measured table of models and the verdict on a claim, from plain data."""
 
 import copy
 
 import pytest
 
-from zoo_lessons.lab.tables import model_table
+from zoo_lessons.lab.tables import model_table, show_claim
 
 ROW = {
     "model": "GPT-2 (small)",
@@ -65,3 +65,34 @@ def test_a_model_without_a_counterpart():
         "124,439,808 (no count) | ours 81 ms | 12 |"
     )
     assert "over 2 images at" in lines[-1]
+
+
+CLAIM = {
+    "claim": "C06",
+    "says": "Windows save compute.",
+    "verdict": "partly",
+    "ours": "27 % of the pairs",
+    "explanation": "In three layers\n of four.",
+    "command": 'make record ARGS="c06"',
+    "date": "2026-01-02",
+    "machine": {"device": "a processor", "threads": 2, "gpu": None, "torch": "2.0"},
+}
+
+
+def test_a_claim_comes_with_its_verdict_and_its_origin():
+    lines = show_claim(CLAIM).data.splitlines()
+    assert all(line.startswith(">") for line in lines)
+    assert lines[::2] == [
+        "> **Claim C06.** Windows save compute.",
+        "> **Verdict: partly.** 27 % of the pairs.",
+        "> In three layers of four.",
+        '> <small>Recorded by `make record ARGS="c06"` on 2026-01-02: a processor, 2 threads, '
+        "torch 2.0.</small>",
+    ]
+
+
+def test_a_claim_measured_on_a_gpu_names_it():
+    machine = {**CLAIM["machine"], "gpu": "a GPU"}
+    text = show_claim({**CLAIM, "machine": machine, "explanation": ""}).data
+    assert "2026-01-02: a GPU, torch 2.0" in text and "processor" not in text
+    assert len(text.splitlines()) == 5

@@ -7,6 +7,7 @@ A lesson's set-up cell says `from zoo_lessons import lab` and `lab.begin("01")`;
 from __future__ import annotations
 
 import importlib
+import logging
 import os
 import random
 import warnings
@@ -22,7 +23,7 @@ if TYPE_CHECKING:
     from zoo_lessons.lab.exercises import check
     from zoo_lessons.lab.plots import heatmap, heatmaps, lines, show_figure, training_curves
     from zoo_lessons.lab.source import show_source
-    from zoo_lessons.lab.tables import glossary, model_table, notation, routes
+    from zoo_lessons.lab.tables import glossary, model_table, notation, routes, show_claim
 
 # name -> module; imported when first used, because PyTorch and matplotlib take a second each
 _LAZY = {
@@ -34,6 +35,7 @@ _LAZY = {
     "model_table": "tables",
     "notation": "tables",
     "routes": "tables",
+    "show_claim": "tables",
     "show_figure": "plots",
     "show_source": "source",
     "training_curves": "plots",
@@ -51,6 +53,7 @@ __all__ = [
     "notation",
     "quiz",
     "routes",
+    "show_claim",
     "show_figure",
     "show_source",
     "training_curves",
@@ -70,6 +73,9 @@ _KNOWN_WARNINGS = (
     r"enable_nested_tensor is True, but self\.use_nested_tensor is False",
     r"The PyTorch API of nested tensors is in prototype stage",
 )
+
+# torchao says these when it is imported, which transformers does: it misses CUDA's libraries.
+_CHATTY_LOGGERS = ("torchao", "torch.utils._pytree")
 
 
 def __getattr__(name: str) -> Any:
@@ -99,6 +105,8 @@ def begin(number: str, seed: int = 0) -> None:
         os.environ.setdefault(name, value)
     for message in _KNOWN_WARNINGS:
         warnings.filterwarnings("ignore", message=message, category=UserWarning)
+    for name in _CHATTY_LOGGERS:
+        logging.getLogger(name).setLevel(logging.ERROR)
 
     import numpy as np
     import torch

@@ -1,4 +1,4 @@
-"""Tables as Markdown that a notebook renders: routes, notation, glossary, and the zoo measured."""
+"""What a notebook renders as Markdown: routes, notation, glossary, the zoo measured, a verdict."""
 
 from __future__ import annotations
 
@@ -75,6 +75,30 @@ def model_table(record: Mapping[str, Any], models: Sequence[str] | None = None) 
         f"torch {machine['torch']}, transformers {figures['transformers']}, {record['date']}."
     )
     return Markdown(f"{_table(head, [_model_row(row) for row in rows]).data}\n\n{note}")
+
+
+def show_claim(claim: Mapping[str, Any]) -> Markdown:
+    """A claim, our verdict on it, the figures behind it, and how they were made.
+
+    Args:
+        claim: what `load_claim("C06")` gives.
+    """
+    machine = claim["machine"]
+    device = machine["gpu"] or f"{machine['device']}, {machine['threads']} threads"
+    parts = [
+        f"**Claim {claim['claim']}.** {claim['says']}",
+        f"**Verdict: {claim['verdict']}.** {_sentence(claim['ours'])}",
+        _sentence(claim["explanation"]),
+        f"<small>Recorded by `{claim['command']}` on {claim['date']}: {device}, torch "
+        f"{machine['torch']}.</small>",
+    ]
+    return Markdown("\n>\n".join(f"> {part}" for part in parts if part))
+
+
+def _sentence(text: str) -> str:
+    """The text with a capital letter and a full stop, on one line."""
+    text = " ".join(text.split())
+    return text and text[0].upper() + text[1:].rstrip(".") + "."
 
 
 def _model_row(row: Mapping[str, Any]) -> list[str]:
