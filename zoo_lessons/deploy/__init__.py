@@ -1,0 +1,1 @@
+"""Deployment: quantize, export, fuse, serve, and run one model on several devices."""
