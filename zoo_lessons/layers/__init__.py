@@ -21,6 +21,7 @@ from zoo_lessons.layers.linear_attention import (
     feature_attention,
     linear_attention,
 )
+from zoo_lessons.layers.online_softmax import OnlineSoftmax, flash_attention
 from zoo_lessons.layers.patches import (
     PatchEmbedding,
     image_to_patches,
@@ -71,6 +72,7 @@ __all__ = [
     "LinearAttention",
     "LinearState",
     "MultiHeadAttention",
+    "OnlineSoftmax",
     "PatchEmbedding",
     "RandomFeatures",
     "RelativePositionBias",
@@ -87,6 +89,7 @@ __all__ = [
     "discretise",
     "elu_features",
     "feature_attention",
+    "flash_attention",
     "global_mask",
     "image_to_patches",
     "interpolate_positions",
