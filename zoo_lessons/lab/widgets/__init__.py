@@ -16,6 +16,7 @@ _EXPORTS = {
     "MaskExplorer": "mask_explorer",
     "MaskedImageExplorer": "masked_image_explorer",
     "MaskingExplorer": "masking_explorer",
+    "MixExplorer": "mix_explorer",
     "PatchExplorer": "patch_explorer",
     "PatienceExplorer": "patience_explorer",
     "PositionExplorer": "position_explorer",
