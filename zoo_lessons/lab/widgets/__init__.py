@@ -20,6 +20,7 @@ _EXPORTS = {
     "PatchExplorer": "patch_explorer",
     "PatienceExplorer": "patience_explorer",
     "PositionExplorer": "position_explorer",
+    "QuantizationExplorer": "quantization_explorer",
     "RoPERotor": "rope_rotor",
     "SamplingExplorer": "sampling_explorer",
     "ScheduleExplorer": "schedule_explorer",
