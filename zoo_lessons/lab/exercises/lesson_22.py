@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from zoo_lessons.deploy import parallel
+from zoo_lessons.deploy import parallel, timetables
 from zoo_lessons.lab.exercises.grading import Exercise, Mistake
 from zoo_lessons.lab.exercises.run import Case
 
@@ -169,7 +169,7 @@ _ROWS = (
 
 
 def bubble(stages: int, micro_batches: int) -> float:
-    return parallel.bubble_share(stages, micro_batches)
+    return timetables.bubble_share(stages, micro_batches)
 
 
 _BUBBLES = tuple(
