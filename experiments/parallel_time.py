@@ -12,6 +12,7 @@ each round.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from statistics import median
 from typing import Any
 
@@ -19,20 +20,17 @@ from zoo_lessons.deploy.parallel_run import launch
 from zoo_lessons.deploy.timetables import bubble_share
 from zoo_lessons.records import experiment
 
-MICRO_BATCHES = (1, 2, 4, 8, 16)
+STAGES, MICRO_BATCHES = 4, (1, 2, 4, 8, 16)
 REPEATS, ROUNDS = 5, 9
 ALONE = "one process"
 
 
-def bubbles(found: dict[str, Any]) -> dict[str, list[float]]:
-    """Measured idle shares, and under "formula" what they should be."""
-    stages = found["stages"]
-    shares = {
-        schedule: [round(1 - found["work"] / seconds, 4) for seconds in rows.values()]
-        for schedule, rows in found["seconds"].items()
-    }
-    shares["formula"] = [round(bubble_share(stages, m), 4) for m in MICRO_BATCHES]
-    return shares
+def bubble(schedule: str, micro_batches: Sequence[int]) -> dict[str, float]:
+    """Measured idle shares by number of micro-batches."""
+    options = {"waiting": micro_batches, "repeats": REPEATS, "schedules": [schedule]}
+    found = launch(["bubble"], STAGES, options)["bubble"]
+    seconds = found["seconds"][schedule]
+    return {count: round(1 - found["work"] / taken, 4) for count, taken in seconds.items()}
 
 
 def gains(seconds: dict[str, list[float]]) -> dict[str, dict[str, float]]:
@@ -55,14 +53,15 @@ def gains(seconds: dict[str, list[float]]) -> dict[str, dict[str, float]]:
     uses=["zoo_lessons.deploy.parallel", "zoo_lessons.deploy.parallel_run"],
 )
 def parallel_time() -> dict[str, Any]:
-    options = {"waiting": MICRO_BATCHES, "repeats": REPEATS, "schedules": ["GPipe", "1F1B"]}
-    waiting = launch(["bubble"], options=options)["bubble"]
     shared = launch(["speed"], processes=2, options={"repeats": ROUNDS})["speed"]
+    # PyTorch's 1F1B asks for at least as many micro-batches as stages.
+    enough = [count for count in MICRO_BATCHES if count >= STAGES]
     return {
         "figures": {
-            "stages": waiting["stages"],
+            "stages": STAGES,
             "micro_batches": list(MICRO_BATCHES),
-            "idle": bubbles(waiting),
+            "formula": {str(m): round(bubble_share(STAGES, m), 4) for m in MICRO_BATCHES},
+            "idle": {"GPipe": bubble("GPipe", MICRO_BATCHES), "1F1B": bubble("1F1B", enough)},
             "processes": shared["processes"],
             "parameters": shared["parameters"],
             "batch": shared["batch"],
