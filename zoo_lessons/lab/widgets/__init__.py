@@ -17,6 +17,7 @@ _EXPORTS = {
     "MaskedImageExplorer": "masked_image_explorer",
     "MaskingExplorer": "masking_explorer",
     "MixExplorer": "mix_explorer",
+    "OnlineSoftmaxExplorer": "online_softmax_explorer",
     "PatchExplorer": "patch_explorer",
     "PatienceExplorer": "patience_explorer",
     "PipelineExplorer": "pipeline_explorer",
