@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+import time
 
 import numpy as np
 import pytest
@@ -16,6 +17,7 @@ from zoo_lessons.deploy.serving.load import (
     schedule,
     send,
     summarise,
+    timeline,
 )
 
 
@@ -113,9 +115,25 @@ def test_nobody_there_counts_as_errors() -> None:
 
 def test_a_second_process_sends_and_returns_json() -> None:
     load = LoadProcess("http://127.0.0.1:9", [{"body": {}}], Plan(rate=20, seconds=0.3))
+    begun = load.wait_for_start()
+    assert abs(time.monotonic() - begun) < 2
     rows = load.rows()
     assert rows and json.dumps(rows)
     assert not load.running
+
+
+def test_a_timeline_puts_each_answer_into_the_slice_in_which_it_came() -> None:
+    def row(time, latency, status=200, cached=False):
+        return {"time": time, "latency": latency, "status": status, "cached": cached}
+
+    rows = [row(0.1, 0.1), row(0.2, 0.5, cached=True), row(0.3, 0.1, 503), row(1.6, 0.1)]
+    slices = timeline(rows, 0.5)
+    assert [one["time"] for one in slices] == [0.5, 1.0, 1.5, 2.0]
+    assert [one["rate"] for one in slices] == [2, 2, 0, 2]
+    assert [one["errors"] for one in slices] == [2, 0, 0, 0]
+    assert [one["hits"] for one in slices] == [0, 100, None, 0]
+    assert [one["under_way"] for one in slices] == [1, 0, 0, 0]
+    assert slices[1]["p50"] == 500 and slices[2]["p50"] is None
 
 
 def test_nothing_to_summarise() -> None:

@@ -8,12 +8,16 @@ from __future__ import annotations
 
 import atexit
 import json
+import math
 import os
 import queue
 import subprocess
 import sys
 import tempfile
 import threading
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from types import TracebackType
 from typing import Any
 
@@ -28,6 +32,57 @@ START_S, COMMAND_S, STOP_S = 240.0, 120.0, 30.0
 
 class ServiceFailed(RuntimeError):
     """The service did not start, or a command did not succeed; the message says why."""
+
+
+@contextmanager
+def watch(
+    service: BackgroundService, show: Callable[[dict[str, Any]], None], *, every: float = 0.5
+) -> Iterator[None]:
+    """While the block runs, read `/metrics` again and again, and show what changed.
+
+    Args:
+        service: that is watched.
+        show: called from another thread with the fields of the lesson's dashboard.
+        every: seconds between readings.
+    """
+    over, start = threading.Event(), time.monotonic()
+
+    def loop() -> None:
+        with httpx.Client(base_url=service.url, timeout=10) as http:
+            before, then = Reading.parse(http.get("/metrics").text), start
+            while not over.wait(every):
+                try:
+                    reading = Reading.parse(http.get("/metrics").text)
+                except httpx.HTTPError:
+                    continue  # an overloaded service is late: the next reading covers the gap
+                now = time.monotonic()
+                show(dashboard_row(reading, reading.since(before), now - start, now - then))
+                before, then = reading, now
+
+    thread = threading.Thread(target=loop, daemon=True)
+    thread.start()
+    try:
+        yield
+    finally:
+        over.set()
+        thread.join(15)
+
+
+def dashboard_row(now: Reading, change: Reading, at: float, seconds: float) -> dict[str, Any]:
+    """One reading, and what was added since the last one `seconds` ago, for the dashboard."""
+    good = change.total("zoo_requests_total", status="200")
+    asked = change.total("zoo_cache_total")
+    waits = [change.quantile("zoo_latency_seconds", q) for q in (0.5, 0.99)]
+    p50, p99 = (None if math.isnan(wait) else 1e3 * wait for wait in waits)
+    return {
+        "time": at,
+        "rate": good / seconds,
+        "errors": (change.total("zoo_requests_total") - good) / seconds,
+        "p50": p50,
+        "p99": p99,
+        "hits": 100 * change.total("zoo_cache_total", result="hit") / asked if asked else None,
+        "under_way": now.total("zoo_in_flight"),
+    }
 
 
 class BackgroundService:
@@ -104,6 +159,24 @@ class BackgroundService:
     def reading(self) -> Reading:
         """What `/metrics` says now."""
         return Reading.parse(self.http.get("/metrics").text)
+
+    def usage(self) -> dict[str, float]:
+        """What all processes of the service have used: {"cpu_seconds", "megabytes"}.
+
+        Memory that processes share is divided among them (PSS), where the system says so.
+        """
+        import psutil
+
+        parent = psutil.Process(self._process.pid)
+        cpu, memory = 0.0, 0
+        for process in [parent, *parent.children(recursive=True)]:
+            try:
+                times, full = process.cpu_times(), process.memory_full_info()
+            except (psutil.NoSuchProcess, psutil.AccessDenied):
+                continue  # it ended meanwhile
+            cpu += times.user + times.system
+            memory += getattr(full, "pss", full.uss)
+        return {"cpu_seconds": cpu, "megabytes": memory / 1e6}
 
     def stop(self) -> None:
         """Take everything down. A second call does nothing."""

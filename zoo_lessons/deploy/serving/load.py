@@ -110,13 +110,16 @@ def agrees(output: Mapping[str, Any], expected: Mapping[str, Any]) -> bool:
     return all(name in output and same(output[name], value) for name, value in expected.items())
 
 
-async def send(url: str, pool: Sequence[Mapping[str, Any]], plan: Plan) -> list[dict[str, Any]]:
+async def send(
+    url: str, pool: Sequence[Mapping[str, Any]], plan: Plan, *, begins: float | None = None
+) -> list[dict[str, Any]]:
     """Send what the schedule says.
 
     Args:
         url: of the service.
         pool: {"body": a request, "expect": its right output or absent, "label": for feedback}.
         plan: how much, how often, how long.
+        begins: moment of `time.monotonic()` from which the schedule counts; now by default.
 
     Returns:
         For each request {"time", "latency", "status", "cached", "version", "right"}: seconds from
@@ -130,7 +133,7 @@ async def send(url: str, pool: Sequence[Mapping[str, Any]], plan: Plan) -> list[
     under_way = 0
     options = {"timeout": aiohttp.ClientTimeout(plan.timeout_s)}
     async with aiohttp.ClientSession(url, **options) as session:
-        start = time.perf_counter() + START_DELAY_S
+        start = time.monotonic() if begins is None else begins
 
         async def one(when: float, index: int, user: str) -> None:
             nonlocal under_way
@@ -146,7 +149,7 @@ async def send(url: str, pool: Sequence[Mapping[str, Any]], plan: Plan) -> list[
                 async with session.post("/v1/predict", json=body) as response:
                     row["status"] = response.status
                     answer = await response.json()
-                row["latency"] = time.perf_counter() - start - when
+                row["latency"] = time.monotonic() - start - when
                 if row["status"] == 200:
                     row["cached"], row["version"] = answer["cached"], answer["version"]
                     if entry.get("expect") is not None:
@@ -157,13 +160,13 @@ async def send(url: str, pool: Sequence[Mapping[str, Any]], plan: Plan) -> list[
                             await response.read()
             except (aiohttp.ClientError, TimeoutError, ValueError):
                 row["status"] = NO_ANSWER if row["latency"] is None else row["status"]
-                row["latency"] = time.perf_counter() - start - when
+                row["latency"] = time.monotonic() - start - when
             finally:
                 under_way -= 1
 
         async with asyncio.TaskGroup() as tasks:
             for when, index, user in schedule(plan, len(pool)):
-                await asyncio.sleep(max(0.0, start + when - time.perf_counter()))
+                await asyncio.sleep(max(0.0, start + when - time.monotonic()))
                 tasks.create_task(one(when, index, user))
     return rows
 
@@ -214,6 +217,39 @@ def summarise(rows: Sequence[Mapping[str, Any]], seconds: float) -> Summary:
     )
 
 
+def timeline(rows: Sequence[Mapping[str, Any]], width: float = 0.5) -> list[dict[str, Any]]:
+    """What users saw, in slices of time; the fields are those of the lesson's dashboard.
+
+    A request belongs to the slice in which its answer came.
+
+    Args:
+        rows: of `send`.
+        width: of a slice, in seconds.
+    """
+    ends = [row["time"] + (row["latency"] or 0.0) for row in rows]
+    found = []
+    for i in range(int(max(ends, default=0.0) / width) + 1):
+        now = [row for row, end in zip(rows, ends, strict=True) if int(end / width) == i]
+        good = [row for row in now if row["status"] == 200]
+        waits = [1e3 * row["latency"] for row in good]
+        later = (i + 1) * width
+        waiting = sum(row["time"] < later <= end for row, end in zip(rows, ends, strict=True))
+        found.append(
+            {
+                "time": later,
+                "rate": len(good) / width,
+                "errors": (len(now) - len(good)) / width,
+                "p50": float(np.percentile(waits, 50)) if waits else None,
+                "p99": float(np.percentile(waits, 99)) if waits else None,
+                "hits": 100 * sum(bool(row["cached"]) for row in good) / len(good)
+                if good
+                else None,
+                "under_way": waiting,
+            }
+        )
+    return found
+
+
 class LoadProcess:
     """`send` in a second process, so that the senders do not take time from the reader's kernel.
 
@@ -235,6 +271,22 @@ class LoadProcess:
             env={**os.environ, "OMP_NUM_THREADS": "1"},
         )
 
+    def wait_for_start(self) -> float:
+        """Wait until the first second begins, and return that moment of `time.monotonic()`.
+
+        Raises:
+            RuntimeError: it ended before.
+        """
+        while self.running:
+            # Not `seek`: the child writes at the file position that it shares with us.
+            first, newline, _ = os.pread(self._output.fileno(), 200, 0).partition(b"\n")
+            if newline:
+                begun = json.loads(first)["begins"]
+                time.sleep(max(0.0, begun - time.monotonic()))
+                return begun
+            time.sleep(0.05)
+        raise RuntimeError(f"the load process ended with code {self._process.returncode}")
+
     @property
     def running(self) -> bool:
         return self._process.poll() is None
@@ -252,7 +304,8 @@ class LoadProcess:
         finally:
             self.stop()
         self._output.seek(0)
-        return json.load(self._output)
+        self._output.readline()  # when it began
+        return json.loads(self._output.read())
 
     def stop(self) -> None:
         """End it early."""
@@ -262,9 +315,11 @@ class LoadProcess:
 
 
 def main() -> None:
-    """Read {"url", "pool", "plan"} from standard input, write the rows to standard output."""
+    """Read {"url", "pool", "plan"} from standard input; write when it begins, then the rows."""
     given = json.load(sys.stdin)
-    rows = asyncio.run(send(given["url"], given["pool"], Plan(**given["plan"])))
+    begins = time.monotonic() + START_DELAY_S  # the same clock in all processes of a machine
+    print(json.dumps({"begins": begins}), flush=True)
+    rows = asyncio.run(send(given["url"], given["pool"], Plan(**given["plan"]), begins=begins))
     json.dump(rows, sys.stdout)
 
 

@@ -15,6 +15,7 @@ import hashlib
 import math
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from functools import lru_cache
 
 
 def check_weights(weights: Mapping[str, float]) -> dict[str, float]:
@@ -98,8 +99,6 @@ def judge_canary(
         at_least: requests (or answers with known truth) of the canary before it is judged.
         alpha: the p-value below which it goes.
     """
-    from scipy.stats import fisher_exact
-
     kinds = {
         "errors": (canary.errors, canary.requests, stable.errors, stable.requests),
         "wrong answers": (canary.wrong, canary.judged, stable.wrong, stable.judged),
@@ -108,8 +107,7 @@ def judge_canary(
     for kind, (bad, total, stable_bad, stable_total) in kinds.items():
         if total < at_least or stable_total == 0:
             continue
-        table = [[bad, total - bad], [stable_bad, stable_total - stable_bad]]
-        p_values[kind] = float(fisher_exact(table, alternative="greater").pvalue)
+        p_values[kind] = _p_value(bad, total, stable_bad, stable_total)
         if p_values[kind] < alpha:
             reason = (
                 f"{kind}: canary {bad} of {total}, stable {stable_bad} of {stable_total}, "
@@ -118,3 +116,12 @@ def judge_canary(
             return Judgement(True, reason, p_values)
     reason = "no worse than chance explains" if p_values else f"fewer than {at_least} outcomes"
     return Judgement(False, reason, p_values)
+
+
+@lru_cache(maxsize=10_000)
+def _p_value(bad: int, total: int, stable_bad: int, stable_total: int) -> float:
+    """Fisher's exact test, one-sided: has the first group more bad ones than chance gives it?"""
+    from scipy.stats import fisher_exact
+
+    table = [[bad, total - bad], [stable_bad, stable_total - stable_bad]]
+    return float(fisher_exact(table, alternative="greater").pvalue)

@@ -85,7 +85,7 @@ class Service:
     def start(self) -> None:
         """Start everything; returns when the service answers."""
         # Ray's sockets lie in this folder, and their paths may have 107 characters.
-        self._folder = Path(tempfile.mkdtemp(prefix="zoo", dir="/tmp"))
+        self._folder = Path(tempfile.mkdtemp(prefix=f"zoo{os.getpid()}_", dir="/tmp"))
         if self.settings.cache and self.redis_url is None:
             self.start_cache()
         ray, serve = self._start_ray()
