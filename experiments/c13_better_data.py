@@ -111,7 +111,7 @@ def judge(found: Sequence[dict[str, Any]]) -> Verdict:
             + "; ".join(listed)
             + ". Small models and images of 8 × 8 pixels: what large models gain is not tested."
         ),
-        cell="18#11-·-What-helped?",
+        cell="18#14-·-What-helped?",
     )
 
 
