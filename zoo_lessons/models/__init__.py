@@ -19,6 +19,7 @@ from zoo_lessons.models.blip import (
 )
 from zoo_lessons.models.clip import CLIP, CLIPConfig, CLIPTextConfig, CLIPVisionConfig
 from zoo_lessons.models.cvt import CvT, CvTConfig
+from zoo_lessons.models.diffusion_transformer import DiT, DiTConfig
 from zoo_lessons.models.distilbert import (
     DistilBertConfig,
     DistilBertForSequenceClassification,
@@ -26,6 +27,7 @@ from zoo_lessons.models.distilbert import (
     distil_from,
 )
 from zoo_lessons.models.flamingo import Flamingo, FlamingoConfig
+from zoo_lessons.models.gan import Discriminator, GanConfig, Generator
 from zoo_lessons.models.gpt import GPT, GPTConfig
 from zoo_lessons.models.longformer import LongformerConfig, LongformerModel
 from zoo_lessons.models.mae import MAE, MAEConfig
@@ -58,6 +60,9 @@ __all__ = [
     "CLIPVisionConfig",
     "CvT",
     "CvTConfig",
+    "DiT",
+    "DiTConfig",
+    "Discriminator",
     "DistilBertConfig",
     "DistilBertForSequenceClassification",
     "DistilBertModel",
@@ -65,6 +70,8 @@ __all__ = [
     "FlamingoConfig",
     "GPT",
     "GPTConfig",
+    "GanConfig",
+    "Generator",
     "LongformerConfig",
     "LongformerModel",
     "MAE",
