@@ -165,6 +165,11 @@ def _integer_difference_in_int8(q_x, x_scale, x_zero_point, q_weight, weight_sca
     return x_scale * weight_scale * (moved @ q_weight.long().T)
 
 
+def _integer_all_in_int8(q_x, x_scale, x_zero_point, q_weight, weight_scale):
+    moved = _wrapped(q_x.long() - x_zero_point, 8)
+    return x_scale * weight_scale * _wrapped(moved @ q_weight.long().T, 8)
+
+
 def _integer_in_int16(q_x, x_scale, x_zero_point, q_weight, weight_scale):
     total = _wrapped((q_x.long() - x_zero_point) @ q_weight.long().T, 16)
     return x_scale * weight_scale * total
@@ -509,6 +514,12 @@ EXERCISES = (
                 _integer_in_int8,
                 "One product of two int8 numbers can be 16,129 and does not fit into int8. PyTorch "
                 "keeps the dtype of the inputs and wraps around silently: go to int32 first.",
+            ),
+            Mistake(
+                "all in int8",
+                _integer_all_in_int8,
+                "Print the dtype of `q_x - x_zero_point` and of the product: both are int8, and "
+                "both wrap around. Go to int32 before the first of them.",
             ),
             Mistake(
                 "zero point subtracted in int8",
