@@ -12,8 +12,9 @@ whose record gives the models trained without attacks. Here are added
 and all labels, models trained in four ways are attacked in more ways: random noise, FGSM, PGD with
 5, 20 and 50 steps, PGD with 3 random starts, PGD without limit (ε = 1), and images that were made
 to fool another model. Signs of masking (Athalye et al. 2018, section 3.1; that more steps or starts
-find more is ours), each with `SLACK` points of leeway: noise or FGSM does more harm than PGD; 50 steps, or more starts, find much more than 20
-steps; PGD without limit leaves more than 0; another model's images do more harm than its own.
+find more is ours), each with `SLACK` points of leeway: noise or FGSM does more harm than PGD; 50
+steps, or more starts, find much more than 20 steps; PGD without limit leaves more than 0; another
+model's images do more harm than its own.
 
 Figures: accuracy and robust accuracy [seed] under `runs["CNN"][labels][method]`, the curve for all
 labels; "effects" against "none"; for each model of the second part its accuracy under each attack,
