@@ -1,8 +1,9 @@
 """C28: load balancer, router, replicas and cache, under load and through each fault.
 
 One service with two replicas of the digit reader, one captioner and a cache. Users are an open loop
-in another process: 25 digits per second for eight seconds, from 100 digits whose right output is
-known. At the third second
+in another process: 25 digits per second for eight seconds, whose right output is known. They are
+drawn from all 1,797; alike where a replica is killed, so that the cache is no help, and with a
+popularity like Zipf's in the other cases. At the third second
 
 - nothing happens,
 - a replica is killed (SIGKILL, as for want of memory),
@@ -36,19 +37,18 @@ from zoo_lessons.deploy.serving.background import BackgroundService
 from zoo_lessons.deploy.serving.load import LoadProcess, Plan, summarise, timeline
 from zoo_lessons.records import Verdict, experiment
 
-RATE, SECONDS, FAULT_AT, GONE_S, POOL = 25.0, 8.0, 3.0, 2.5, 100
+RATE, SECONDS, FAULT_AT, GONE_S, ZIPF = 25.0, 8.0, 3.0, 2.5, 1.1
 OVERLOAD_RATE, OVERLOAD_SECONDS, UNDER_WAY = 150.0, 3.0, 32
 ERRORS_ALLOWED, BACK_WITHIN, QUICK = 0.02, 30.0, 0.9
 PATIENCE_S = 60.0
 CALM, REPLICA, REDIS, OVERLOAD = "nothing", "replica killed", "Redis stopped", "overload"
 
 
-def digit_pool(count: int = POOL) -> list[dict[str, Any]]:
+def digit_pool() -> list[dict[str, Any]]:
     """Requests for the digit reader, with what it should say."""
     from zoo_lessons.deploy.serving.predictors import load_predictor
 
-    images = digits("test", new_writers=False).images[:count]
-    bodies = [{"type": "digit", "image": image[0].tolist()} for image in images]
+    bodies = [{"type": "digit", "image": image[0].tolist()} for image in digits().images]
     answers = load_predictor("digit")([{"image": body["image"]} for body in bodies])
     return [{"body": body, "expect": one.output} for body, one in zip(bodies, answers, strict=True)]
 
@@ -168,7 +168,8 @@ def serving_faults() -> dict[str, Any]:
     arguments = ("--replicas", "digit=2,caption=1", "--max-in-flight", str(UNDER_WAY))
     with BackgroundService(*arguments) as service:
         for name, fault in {CALM: None, REPLICA: kill_a_replica, REDIS: stop_redis}.items():
-            plan = Plan(rate=RATE, seconds=SECONDS, seed=len(found))
+            zipf = 0.0 if name == REPLICA else ZIPF
+            plan = Plan(rate=RATE, seconds=SECONDS, zipf=zipf, seed=len(found))
             found[name] = scenario(service, readers, plan, fault)
         plan = Plan(rate=OVERLOAD_RATE, seconds=OVERLOAD_SECONDS, seed=9)
         found[OVERLOAD] = scenario(service, captions, plan)

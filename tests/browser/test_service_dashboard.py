@@ -36,7 +36,9 @@ def test_it_starts_empty_and_follows_what_comes(browser):
     with open_widget(browser, ServiceDashboard()) as shown:
         assert shown.readout() == "No readings yet."
         before = shown.root.locator("canvas").evaluate_all(PICTURES)
-        shown.page.evaluate("rows => window.model.set('rows', rows)", readings(20))
+        shown.page.evaluate(
+            "rows => window.model.receive({ state: { rows }, messages: [] })", readings(20)
+        )
         settle(shown)
         assert shown.root.locator("canvas").evaluate_all(PICTURES) != before
         assert shown.page.locator("input[type=range]").get_attribute("max") == "19"

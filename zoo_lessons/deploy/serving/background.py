@@ -27,7 +27,7 @@ from zoo_lessons.deploy.serving.metrics import Reading
 from zoo_lessons.deploy.serving.settings import require_extra
 from zoo_lessons.paths import repository_root
 
-START_S, COMMAND_S, STOP_S = 240.0, 120.0, 30.0
+START_S, COMMAND_S, STOP_S = 300.0, 120.0, 30.0
 
 
 class ServiceFailed(RuntimeError):

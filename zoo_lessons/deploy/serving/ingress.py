@@ -26,9 +26,14 @@ async def _say_what_is_wrong(request: Request, error: RequestError) -> JSONRespo
 
 
 class RayReplicas:
-    """Reaches a version's replicas; Ray Serve picks the less busy of two at random for each."""
+    """Reaches a version's replicas; Ray Serve picks the less busy of two at random for each.
 
-    def __init__(self) -> None:
+    Args:
+        max_batch, window_ms: how replicas form batches.
+    """
+
+    def __init__(self, max_batch: int, window_ms: float) -> None:
+        self.batching = max_batch, window_ms
         self.handles: dict[tuple[str, str], Any] = {}
 
     def handle(self, model: str, version: str) -> Any:
@@ -38,7 +43,7 @@ class RayReplicas:
 
     async def predict(self, model: str, version: str, value: Any) -> dict[str, Any]:
         try:
-            return await self.handle(model, version).predict.remote(value)
+            return await self.handle(model, version).predict.remote(value, *self.batching)
         except RayTaskError as error:  # before RayActorError: the one may wear the other's class
             raise ModelFailed(type(error.cause).__name__) from error
         except (RayActorError, DeploymentUnavailableError) as error:
@@ -61,7 +66,7 @@ class Ingress:
     """
 
     def __init__(self, settings: Settings, redis_url: str | None):
-        self.replicas = RayReplicas()
+        self.replicas = RayReplicas(settings.max_batch, settings.window_ms)
         cache = PredictionCache.connect(redis_url, ttl_s=settings.cache_ttl_s)
         self.router = Router(settings, self.replicas, cache)
 
@@ -88,6 +93,9 @@ class Ingress:
 
     async def set_weights(self, model: str, weights: dict[str, float], stable: str) -> None:
         await self.router.set_weights(model, weights, stable)
+
+    async def set_batching(self, max_batch: int, window_ms: float) -> None:
+        self.replicas.batching = max_batch, window_ms
 
     async def forget(self, model: str, version: str) -> None:
         """A version is about to be taken down."""

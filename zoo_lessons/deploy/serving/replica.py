@@ -27,19 +27,25 @@ class Replica:
 
         torch.set_num_threads(1)  # replicas share the cores: more threads would only get in the way
         self.predictor = load_predictor(model, folder)
+        self.batching: tuple[int, float] | None = None
 
-    def reconfigure(self, options: dict[str, Any]) -> None:
-        """Ray Serve calls this with the deployment's `user_config`, also while it runs."""
-        self.predict.set_max_batch_size(options["max_batch"])
-        self.predict.set_batch_wait_timeout_s(options["window_ms"] / 1000)
+    async def predict(self, value: Any, max_batch: int, window_ms: float) -> dict[str, Any]:
+        """The prediction for one input, computed together with those of others.
 
-    @serve.batch
-    async def predict(self, inputs: list[Any]) -> list[dict[str, Any]]:
-        """Called with one input; computed with those of others.
+        Size and window come with each request, so that they can be changed while replicas run.
 
         Returns:
-            For each input its output, its features, and how many inputs shared the batch.
+            Its output, its features, and how many inputs shared the batch.
         """
+        if (max_batch, window_ms) != self.batching:
+            self.batching = max_batch, window_ms
+            self._predict_all.set_max_batch_size(max_batch)
+            self._predict_all.set_batch_wait_timeout_s(window_ms / 1000)
+        return await self._predict_all(value)
+
+    @serve.batch
+    async def _predict_all(self, inputs: list[Any]) -> list[dict[str, Any]]:
+        """Called with one input; runs with those of all who called meanwhile."""
         predictions = await asyncio.to_thread(self.predictor, inputs)
         return [
             {"output": one.output, "features": one.features, "batch": len(inputs)}

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import logging
 import os
 import secrets
@@ -10,16 +11,19 @@ import signal
 import socket
 import tempfile
 from collections.abc import Mapping
+from dataclasses import replace
 from pathlib import Path
 from types import TracebackType
 from typing import Any
+
+import psutil
 
 from zoo_lessons.deploy.serving.settings import LOOPBACK, MODELS, Settings, require_extra
 
 FIRST = "v1"  # the version that a model starts with
 ROUTER = "router"
 ATTEMPTS_TO_FIND_A_REPLICA = 50
-START_ATTEMPTS = 3  # on a busy machine, Ray's own patience may be too short
+START_ATTEMPTS = 4  # on a busy machine, Ray's own patience may be too short
 
 # Ray reads these when it is imported. It tells nobody that it runs, listens on loopback only (the
 # variable is named after the systems where that is the default), and gives a busy machine time.
@@ -58,6 +62,7 @@ class Service:
         self._weights: dict[str, dict[str, float]] = {}
         self._stable: dict[str, str] = {}
         self._router: Any = None
+        self._not_ours = _children()
 
     @property
     def url(self) -> str:
@@ -126,6 +131,7 @@ class Service:
                 finally:
                     ray.shutdown()
         self.stop_cache()
+        self._end_children(self._not_ours)
         if self._folder is not None:
             shutil.rmtree(self._folder, ignore_errors=True)
             self._folder = None
@@ -140,6 +146,7 @@ class Service:
         from ray.serve.config import HTTPOptions
         from ray.serve.schema import LoggingConfig
 
+        before = _children()
         for attempt in range(START_ATTEMPTS):
             try:
                 ray.init(
@@ -155,6 +162,7 @@ class Service:
                 break
             except Exception as error:  # Ray raises no narrower class when its 30 s are over
                 ray.shutdown()
+                self._end_children(before)
                 if "timed out during startup" not in str(error) or attempt == START_ATTEMPTS - 1:
                     raise
         serve.start(
@@ -226,21 +234,13 @@ class Service:
         return [f"{model}-{version}" for model, version in gone]
 
     def configure(self, max_batch: int, window_ms: float) -> None:
-        """Change size and window of the batches, without a restart."""
-        from dataclasses import replace
+        """Change size and window of the batches, without a restart.
 
-        from ray import serve
-
+        Raises:
+            ValueError: a number out of range.
+        """
         self.settings = replace(self.settings, max_batch=max_batch, window_ms=window_ms)
-        serve.run_many(
-            [
-                serve.RunTarget(
-                    self._deployment(model, folder), name=f"{model}-{version}", route_prefix=None
-                )
-                for model, versions in self._versions.items()
-                for version, folder in versions.items()
-            ]
-        )
+        self._router.set_batching.remote(max_batch, window_ms).result(timeout_s=10)
 
     def status(self) -> dict[str, Any]:
         """What the router knows."""
@@ -296,13 +296,18 @@ class Service:
         s = self.settings
         return Replica.options(
             num_replicas=s.replicas[model],
-            max_ongoing_requests=4 * s.max_batch,
+            max_ongoing_requests=s.max_in_flight,
             health_check_period_s=0.5,
             health_check_timeout_s=5,
             graceful_shutdown_timeout_s=2,
-            user_config={"max_batch": s.max_batch, "window_ms": s.window_ms},
             ray_actor_options={"num_cpus": 0},
         ).bind(model, folder)
+
+    def _end_children(self, keep: set[int]) -> None:
+        """Kill what a failed start of Ray left behind; after a clean stop there is nothing."""
+        for pid in _children() - keep:
+            with contextlib.suppress(ProcessLookupError):
+                os.kill(pid, signal.SIGKILL)
 
     def _tell_router(self, model: str) -> None:
         told = self._router.set_weights.remote(model, self._weights[model], self._stable[model])
@@ -314,6 +319,11 @@ class Service:
                 f"model {model!r} is not served, only {', '.join(self._versions)} "
                 f"(of {', '.join(MODELS)})"
             )
+
+
+def _children() -> set[int]:
+    """Ids of all processes that this one has started, and that these have."""
+    return {child.pid for child in psutil.Process().children(recursive=True)}
 
 
 def free_port(host: str, port: int) -> int:

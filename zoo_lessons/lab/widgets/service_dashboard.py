@@ -76,6 +76,10 @@ class ServiceDashboard(ZooWidget):
         )
 
     def static_png(self) -> bytes:
+        if not self.rows:
+            fig = Figure(figsize=(9.6, 0.6))
+            fig.text(0.02, 0.4, "Four charts over time appear here once readings come in.")
+            return figure_png(fig)
         fig = Figure(figsize=(9.6, 5.0), layout="constrained")
         for ax, panel in zip(fig.subplots(2, 2, sharex=True).flat, PANELS.values(), strict=True):
             self._draw(ax, *panel)
