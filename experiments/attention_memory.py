@@ -2,7 +2,7 @@
 
 Four heads of width 64, one text, random numbers, 256 to 4,096 tokens. Three ways: the formula with
 its matrices, PyTorch's fused kernel, and the course's `flash_attention`, which is made of PyTorch
-operations on blocks of 128: its memory is that of the algorithm. It is not timed: it is no kernel.
+operations on blocks of 128: its memory is that of the algorithm, its time not that of a kernel.
 
 Forward alone, and a training step's forward and backward. What autograd keeps for the backward pass
 is what makes the difference there. Time is taken side by side; memory is the peak of what PyTorch
@@ -30,7 +30,6 @@ LENGTHS = [256, 512, 1024, 2048, 4096]
 FROM = 512
 HEADS, HEAD_DIM, BLOCK, ROUNDS = 4, 64, 128, 5
 WRITTEN, FUSED, BLOCKS = "written out", "fused", "in blocks, in Python"
-TIMED = (WRITTEN, FUSED)
 PASSES = ("forward", "forward and backward")
 
 Attention = Callable[[Tensor, Tensor, Tensor], Tensor]
@@ -68,15 +67,14 @@ def measure(which: str) -> dict[str, Any]:
     peaks: dict[str, list[int]] = {name: [] for name in WAYS}
     for length in LENGTHS:
         functions = calls(length, which)
-        timed = {name: functions[name] for name in TIMED}
-        comparisons.append(compare(timed, rounds=ROUNDS, warmup=1, target_seconds=0.005))
+        comparisons.append(compare(functions, rounds=ROUNDS, warmup=1, target_seconds=0.005))
         for name, function in functions.items():
             peaks[name].append(peak_memory(function))
-    seconds = {name: [c.median(name) for c in comparisons] for name in TIMED}
+    seconds = {name: [c.median(name) for c in comparisons] for name in WAYS}
     return {
         "seconds": seconds,
-        "ratio": {name: [c.ratio(name) for c in comparisons] for name in TIMED},
-        "interval": {name: [list(c.interval(name)) for c in comparisons] for name in TIMED},
+        "ratio": {name: [c.ratio(name) for c in comparisons] for name in WAYS},
+        "interval": {name: [list(c.interval(name)) for c in comparisons] for name in WAYS},
         "control_interval": [list(c.interval(CONTROL)) for c in comparisons],
         "peak_bytes": peaks,
         "exponent_of_time": {name: exponent(values) for name, values in seconds.items()},
@@ -86,7 +84,7 @@ def measure(which: str) -> dict[str, Any]:
 
 def forward_traffic() -> dict[str, list[int]]:
     """Bytes between kernels of one forward pass, at each length."""
-    found: dict[str, list[int]] = {name: [] for name in TIMED}
+    found: dict[str, list[int]] = {name: [] for name in (WRITTEN, FUSED)}
     for length in LENGTHS:
         functions = calls(length, PASSES[0])
         for name, values in found.items():

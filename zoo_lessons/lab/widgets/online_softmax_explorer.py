@@ -124,5 +124,6 @@ class OnlineSoftmaxExplorer(ZooWidget):
             right.plot(blocks[1:], outputs[1:], dash, color=color, label=name)
         right.axhline(self.exact(), color="#767676", linewidth=1, linestyle=":")
         right.set(title="Output; dotted: exact", xlabel="blocks read", ylabel="output")
+        right.set_xticks(blocks[1:])
         right.legend(frameon=False, fontsize=8)
         return figure_png(fig)
