@@ -1,8 +1,8 @@
 """Augmentation of texts: other wordings of the same training sentences.
 
 Sources: Wei & Zou 2019, "EDA: Easy Data Augmentation Techniques for Boosting Performance on Text
-Classification Tasks" (arXiv:1901.11196): synonym replacement, random swap, random deletion, each
-of `share` · length words. EDA takes synonyms from WordNet; `WordNeighbours` takes the words whose
+Classification Tasks" (arXiv:1901.11196), three of whose four edits are here: synonym replacement,
+random swap and random deletion (the fourth inserts a synonym at a random place). EDA takes synonyms from WordNet; `WordNeighbours` takes the words whose
 vectors in an encoder's embedding table point in nearly the same direction, which needs no
 dictionary and errs in ways of its own. Back-translation is in `zoo_lessons.translation`.
 """
@@ -148,7 +148,10 @@ def replace_words(
 
 
 def random_edits(text: str, chance: random.Random, *, share: float = 0.2) -> str:
-    """EDA's two blind edits: swap two words, or delete one, max(1, round(share · words)) times.
+    """Two blind edits: swap two words, or delete one, max(1, round(share · words)) times.
+
+    EDA makes copies by either of them and deletes each word with a fixed probability; here both are
+    mixed, and the number of edits is fixed.
 
     Args:
         text: a sentence; its capitals are lost. One word always stays.
