@@ -55,7 +55,7 @@ from zoo_lessons.weights import load_pretrained, load_tokenizer
 
 TOKENS = 24
 LABELLED, DRAWN, VALIDATED, TESTED = 64, 160, 30, 60  # passages of each topic
-STEPS, BATCH = 64, 16
+STEPS, BATCH = 160, 16
 TEACHER_RATES, STUDENT_RATES = (1e-4, 3e-4), (3e-4, 1e-3)
 EVERY_SECOND = (0, 2, 4)
 WAYS = ("alone", "logits", "features", "both", "no labels")
