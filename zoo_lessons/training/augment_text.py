@@ -2,9 +2,10 @@
 
 Sources: Wei & Zou 2019, "EDA: Easy Data Augmentation Techniques for Boosting Performance on Text
 Classification Tasks" (arXiv:1901.11196), three of whose four edits are here: synonym replacement,
-random swap and random deletion (the fourth inserts a synonym at a random place). EDA takes synonyms from WordNet; `WordNeighbours` takes the words whose
-vectors in an encoder's embedding table point in nearly the same direction, which needs no
-dictionary and errs in ways of its own. Back-translation is in `zoo_lessons.translation`.
+random swap and random deletion (the fourth inserts a synonym at a random place). EDA takes its
+synonyms from WordNet. `WordNeighbours` takes the words whose vectors in an encoder's embedding
+table point in nearly the same direction, which needs no dictionary and errs in ways of its own.
+Back-translation is in `zoo_lessons.translation`.
 """
 
 from __future__ import annotations
