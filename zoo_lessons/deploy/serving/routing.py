@@ -111,7 +111,7 @@ def judge_canary(
         if p_values[kind] < alpha:
             reason = (
                 f"{kind}: canary {bad} of {total}, stable {stable_bad} of {stable_total}, "
-                f"p = {p_values[kind]:.1g} < {alpha:g}"
+                f"p = {p_values[kind]:.2g} < {alpha:g}"
             )
             return Judgement(True, reason, p_values)
     reason = "no worse than chance explains" if p_values else f"fewer than {at_least} outcomes"
