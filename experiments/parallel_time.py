@@ -21,7 +21,7 @@ from zoo_lessons.deploy.timetables import bubble_share
 from zoo_lessons.records import experiment
 
 STAGES, MICRO_BATCHES = 4, (1, 2, 4, 8, 16)
-REPEATS, ROUNDS = 5, 9
+REPEATS, ROUNDS, BATCH = 5, 7, 8
 ALONE = "one process"
 
 
@@ -53,7 +53,7 @@ def gains(seconds: dict[str, list[float]]) -> dict[str, dict[str, float]]:
     uses=["zoo_lessons.deploy.parallel", "zoo_lessons.deploy.parallel_run"],
 )
 def parallel_time() -> dict[str, Any]:
-    shared = launch(["speed"], processes=2, options={"repeats": ROUNDS})["speed"]
+    shared = launch(["speed"], processes=2, options={"repeats": ROUNDS, "batch": BATCH})["speed"]
     # PyTorch's 1F1B asks for at least as many micro-batches as stages.
     enough = [count for count in MICRO_BATCHES if count >= STAGES]
     return {
