@@ -1010,8 +1010,9 @@ for ax, axis in zip(axes, ("time, share of six layers", "million parameters"), s
         color = "tab:blue" if best[i] else "0.65"
         ax.plot(costs[i], qualities[i], "o", color=color, markersize=8)
         if ax is axes[0] or not name.startswith("patience"):
+            below = name.startswith("patience")  # students and patiences lie close together
             ax.annotate(name, (costs[i], qualities[i]), textcoords="offset points",
-                        xytext=(6, 5), fontsize=8)  # fmt: skip
+                        xytext=(6, -13 if below else 5), fontsize=8)  # fmt: skip
     ax.set(xlabel=axis)
     ax.margins(x=0.25)
 axes[0].set(ylabel="accuracy (%)", title="Quality against time, batches of 30")
