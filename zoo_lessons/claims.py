@@ -58,7 +58,7 @@ C30 | 10 11 14 | MobileViT suits phones, MAE learns without labels, Flamingo han
 C31 | 17 19 23 | Distillation and quantization together balance accuracy and speed.
 C32 | 09 | One architecture encodes text, images and sound.
 C33 | 13 | BLIP's pseudo-labels help when samples are few.
-C34 | 19 21 | Energy decides what can be deployed.
+C34 | 19 20 21 | Energy decides what can be deployed.
 C35 | 04 06 | Parallel computation trains a Transformer faster than an RNN.
 C36 | 02 | Heads attend in parallel subspaces, whose outputs are concatenated.
 """
