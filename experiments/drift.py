@@ -7,8 +7,8 @@ Reference: the vectors of the 258 validation digits. A window holds 150 vectors.
   correction, without it, and maximum mean discrepancy.
 - **Catches**: four kinds of change at four strengths; 20 windows each of changed test digits,
   against the accuracy that the change costs.
-- **A day of the service**: six clean windows, then tilted digits, through `DriftMonitor`, which wants
-  two windows in a row; how many digits pass between the change and the alarm, 20 days.
+- **A day of the service**: six clean windows, then tilted digits, through `DriftMonitor`, which
+  wants two windows in a row; how many digits pass between the change and the alarm, 20 days.
 - **Retraining** after the alarm, on 200 labelled tilted digits: with and without old ones in the
   batches, accuracy on tilted and on usual test digits, three seeds.
 
@@ -73,9 +73,7 @@ def catches(
             for _ in range(WINDOWS):
                 window = vectors[generator.permutation(len(vectors))[:WINDOW]]
                 for name in found:
-                    found[name] += drift_test(
-                        reference, window, alpha=ALPHA, **TESTS[name]
-                    ).drifted
+                    found[name] += drift_test(reference, window, alpha=ALPHA, **TESTS[name]).drifted
             caught = {name: count / WINDOWS for name, count in found.items()}
             score = accuracy(model, changed, labels)
             rows.append({"kind": kind, "strength": strength, "accuracy": score, "caught": caught})
