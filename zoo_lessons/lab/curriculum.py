@@ -450,7 +450,8 @@ LESSONS = (
             "train against adversarial examples, and draw robustness curves",
             "judge augmentation with several seeds and intervals",
         ),
-        models=("transformer", "minilm", "vit"),
+        ("adaptive_norm",),
+        ("transformer", "minilm", "dit"),
     ),
     Lesson(
         "19",
@@ -818,6 +819,12 @@ COMPONENTS = (
         "17",
         elsewhere="PABEE, DeeBERT",
     ),
+    Component(
+        "adaptive_norm",
+        "Adaptive LayerNorm",
+        "A condition, such as the class and the noise level, sets each norm's scale and shift.",
+        "18",
+    ),
 )
 
 _ATTENTION = ("scaled_dot_product_attention", "multi_head_attention", "feed_forward")
@@ -1060,6 +1067,21 @@ MODELS = (
         ),
         "17",
     ),
+    Model(
+        "dit",
+        "DiT",
+        2022,
+        "Peebles and Xie, Scalable Diffusion Models with Transformers, 2022, arXiv:2212.09748",
+        "A ViT that draws: it says which part of a noisy image is noise, again and again.",
+        (
+            "patch_embedding",
+            "sinusoidal_positions",
+            *_ATTENTION,
+            "pre_norm",
+            "adaptive_norm",
+        ),
+        "18",
+    ),
 )
 
 ROUTES = (
@@ -1154,8 +1176,18 @@ NOTATION = (
 )
 
 GLOSSARY = {
+    "1F1B": Term(
+        "A pipeline's schedule of one forward and one backward in turns; it keeps few activations.",
+        "",
+        "22",
+    ),
     "ablation": Term(
         "Removing a part, such as one head, to see whether the result depends on it.", "", "02"
+    ),
+    "all-reduce": Term(
+        "Sums a tensor over all ranks, and gives the sum to each.",
+        "",
+        "22",
     ),
     "attention map": Term(
         "The attention weights of one head, drawn as a picture: a row per query, a column per key.",
@@ -1167,7 +1199,27 @@ GLOSSARY = {
         "",
         "09",
     ),
+    "augmentation": Term(
+        "Making new training examples from old ones, with the same label.",
+        "",
+        "18",
+    ),
+    "back-pressure": Term(
+        "Refusing work early, in place of a queue without bound.",
+        "",
+        "21",
+    ),
+    "back-translation": Term(
+        "A paraphrase by way of another language.",
+        "",
+        "18",
+    ),
     "batch": Term("Several examples that are computed together.", "B", "01"),
+    "batching window": Term(
+        "The longest time that a request waits for others to share its batch.",
+        "",
+        "21",
+    ),
     "beam search": Term(
         "Generation that keeps the few likeliest unfinished texts, and extends each at every step.",
         "",
@@ -1183,10 +1235,25 @@ GLOSSARY = {
         "",
         "08",
     ),
+    "bubble": Term(
+        "The share of time in which a pipeline's stages wait for each other.",
+        "",
+        "22",
+    ),
     "byte-pair encoding": Term(
         "Builds a vocabulary by joining the most frequent pair of neighbours, again and again.",
         "",
         "06",
+    ),
+    "calibration": Term(
+        "Fixing the range of a layer's inputs on examples, before the model is used.",
+        "",
+        "19",
+    ),
+    "canary": Term(
+        "A new version that a few users meet first.",
+        "",
+        "21",
     ),
     "CapFilt": Term(
         "BLIP's cleaning of captions: a captioner writes new ones, a filter drops mismatches.",
@@ -1195,6 +1262,11 @@ GLOSSARY = {
     ),
     "causal mask": Term(
         "A mask that hides all later positions, so that a model cannot copy its answer.", "M", "01"
+    ),
+    "chrF": Term(
+        "A score of translations: the F-score of the runs of letters that both texts share.",
+        "",
+        "18",
     ),
     "class token": Term(
         "An extra first token, [CLS], whose final vector stands for the whole input.", "", "07"
@@ -1214,11 +1286,21 @@ GLOSSARY = {
         "",
         "12",
     ),
+    "coordinated omission": Term(
+        "A load test that stops sending while the service stalls, and so hides the stall.",
+        "",
+        "21",
+    ),
     "cross-attention": Term(
         "Attention whose queries come from one sequence, and whose keys and values come from "
         "another.",
         "",
         "04",
+    ),
+    "data parallelism": Term(
+        "Copies of a model see different examples and average their gradients.",
+        "",
+        "22",
     ),
     "decoder": Term(
         "The part that writes the output one token at a time, seeing only what it wrote.", "", "04"
@@ -1227,6 +1309,21 @@ GLOSSARY = {
         "A convolution that filters each channel on its own: few weights, and no channels mixed.",
         "",
         "10",
+    ),
+    "distillation": Term(
+        "Training a small model, the student, to answer as a large one, the teacher, does.",
+        "",
+        "17",
+    ),
+    "drift": Term(
+        "Inputs that differ from those a model was tested on.",
+        "",
+        "21",
+    ),
+    "dynamic quantization": Term(
+        "Integers for weights and inputs; an input's range is measured at each call.",
+        "",
+        "19",
     ),
     "embedding": Term("The trained vector that stands for a token or a patch.", "X", "04"),
     "encoder": Term("The part that reads the whole input at once.", "", "04"),
@@ -1324,6 +1421,11 @@ GLOSSARY = {
         "",
         "04",
     ),
+    "leak": Term(
+        "Something of the held-out data that got into training.",
+        "",
+        "18",
+    ),
     "learning rate": Term("The size of a training step.", r"\eta", "03"),
     "linear attention": Term(
         "Attention with features in place of the softmax, whose sums can be shared by all queries.",
@@ -1352,6 +1454,16 @@ GLOSSARY = {
         "A model that learns to fill in tokens that were hidden from it.", "", "07"
     ),
     "masking ratio": Term("The share of patches that a masked autoencoder hides.", "", "11"),
+    "mesh": Term(
+        "Ranks laid out in a grid, with one kind of parallelism along each axis.",
+        "",
+        "22",
+    ),
+    "micro-batch": Term(
+        "A part of a batch that passes through a pipeline by itself.",
+        "",
+        "22",
+    ),
     "mixed precision": Term(
         "Computing in 16 bits where that is safe, and in 32 bits where it is not.", "", "05"
     ),
@@ -1368,15 +1480,45 @@ GLOSSARY = {
     "next-sentence prediction": Term(
         "Deciding whether the second text followed the first one.", "", "07"
     ),
+    "open loop": Term(
+        "A load whose requests are sent at times fixed beforehand, whatever the answers do.",
+        "",
+        "21",
+    ),
+    "outlier channel": Term(
+        "A channel whose numbers are many times as large as the others'.",
+        "",
+        "19",
+    ),
+    "p99": Term(
+        "The time within which 99 of 100 requests were answered.",
+        "",
+        "21",
+    ),
     "padding": Term("Filler that makes the sequences of a batch equally long.", "", "01"),
+    "Pareto front": Term(
+        "The choices that no other one beats in both quality and cost.",
+        "",
+        "17",
+    ),
     "parity": Term(
         "Our model and the reference give the same numbers from the same weights.", "", "02"
     ),
     "patch": Term("A small square of an image, treated as a token.", "", "09"),
+    "patience": Term(
+        "How many classifiers in a row must agree before an example leaves early.",
+        "",
+        "17",
+    ),
     "perplexity": Term(
         "The exponential of the mean loss per token: how many choices the model hesitates between.",
         "",
         "06",
+    ),
+    "pipeline parallelism": Term(
+        "Each rank holds some of the layers, a stage.",
+        "",
+        "22",
     ),
     "positional encoding": Term(
         "What tells a model where in the sequence a token stands.", r"\mathrm{pos}", "03"
@@ -1392,6 +1534,11 @@ GLOSSARY = {
         "12",
     ),
     "query": Term("What a position is looking for.", "Q", "01"),
+    "rank": Term(
+        "The number of a process in a group that works together.",
+        "",
+        "22",
+    ),
     "recall@k": Term(
         "The share of searches whose right answer is among the first k found.",
         "",
@@ -1410,6 +1557,11 @@ GLOSSARY = {
     ),
     "saturation": Term(
         "The softmax puts nearly all weight on one score, and its gradient dies.", "", "01"
+    ),
+    "scale": Term(
+        "The distance between two points of a quantization grid.",
+        "s",
+        "19",
     ),
     "scan": Term(
         "All states of a recurrence, computed in a loop or as a tree.",
@@ -1439,6 +1591,11 @@ GLOSSARY = {
         "15",
     ),
     "soft split": Term("Cutting an image or a grid of tokens into overlapping squares.", "", "10"),
+    "soft target": Term(
+        "A teacher's probabilities, softened by a temperature, in place of a label.",
+        "",
+        "17",
+    ),
     "softmax": Term(
         "Turns scores into positive weights that sum to 1; larger scores get larger weights.",
         "",
@@ -1450,6 +1607,16 @@ GLOSSARY = {
         "",
         "16",
     ),
+    "static quantization": Term(
+        "Integers for weights and inputs; an input's range is fixed by calibration.",
+        "",
+        "19",
+    ),
+    "straight-through estimator": Term(
+        "Rounds on the way forward; lets the gradient pass as if it had not.",
+        "",
+        "19",
+    ),
     "teacher forcing": Term(
         "In training, the decoder sees the true earlier tokens, not those it predicted.", "", "04"
     ),
@@ -1457,6 +1624,11 @@ GLOSSARY = {
         "A number that divides scores: below 1 sharpens the softmax, above 1 flattens it.",
         r"\tau",
         "01",
+    ),
+    "tensor parallelism": Term(
+        "Each rank holds a part of each matrix.",
+        "",
+        "22",
     ),
     "token": Term("A piece of the input: a word, a part of a word, or a patch.", "", "00"),
     "top-k sampling": Term("Drawing the next token from the k likeliest only.", "", "06"),
@@ -1468,6 +1640,11 @@ GLOSSARY = {
     "value": Term("What a position hands over when it is attended to.", "V", "01"),
     "Viterbi algorithm": Term("Finds the best tag sequence without trying all of them.", "", "08"),
     "warm-up": Term("Letting the learning rate grow over the first steps.", r"\eta", "05"),
+    "weight-only quantization": Term(
+        "Integers for the weights alone; inputs stay floats.",
+        "",
+        "19",
+    ),
     "weights (attention)": Term(
         "The softmax of the scores: how much each value counts for a query.", "A", "01"
     ),
@@ -1475,6 +1652,11 @@ GLOSSARY = {
         "A vocabulary of words and parts of words; a part that continues a word begins with ##.",
         "",
         "07",
+    ),
+    "zero point": Term(
+        "The integer that stands for 0 on a quantization grid.",
+        "z",
+        "19",
     ),
     "zero-order hold": Term(
         "The discretisation that is exact for an input held constant during each step.",
