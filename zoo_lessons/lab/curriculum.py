@@ -1184,6 +1184,11 @@ GLOSSARY = {
     "ablation": Term(
         "Removing a part, such as one head, to see whether the result depends on it.", "", "02"
     ),
+    "adversarial example": Term(
+        "An input changed so little that we hardly see it, so that a model errs.",
+        "",
+        "18",
+    ),
     "all-reduce": Term(
         "Sums a tensor over all ranks, and gives the sum to each.",
         "",
@@ -1271,6 +1276,11 @@ GLOSSARY = {
     "class token": Term(
         "An extra first token, [CLS], whose final vector stands for the whole input.", "", "07"
     ),
+    "classifier-free guidance": Term(
+        "Makes what the label changes in a diffusion model's prediction larger.",
+        "",
+        "18",
+    ),
     "conditional random field": Term(
         "A model of whole tag sequences: it scores each tag and each step from tag to tag.",
         "",
@@ -1310,6 +1320,16 @@ GLOSSARY = {
         "",
         "10",
     ),
+    "diffusion model": Term(
+        "Learns to find the noise in a noisy image; draws by taking noise out step by step.",
+        "",
+        "18",
+    ),
+    "discriminator": Term(
+        "Scores how real an example looks.",
+        "",
+        "18",
+    ),
     "distillation": Term(
         "Training a small model, the student, to answer as a large one, the teacher, does.",
         "",
@@ -1345,6 +1365,11 @@ GLOSSARY = {
         "14",
     ),
     "frozen": Term("Not updated by training.", "", "08"),
+    "GAN": Term(
+        "A generator of examples, trained against a discriminator.",
+        "",
+        "18",
+    ),
     "gated cross-attention": Term(
         "Cross-attention behind a gate that starts at zero: at first nothing changes.",
         "",
@@ -1560,7 +1585,7 @@ GLOSSARY = {
     ),
     "scale": Term(
         "The distance between two points of a quantization grid.",
-        "s",
+        "",
         "19",
     ),
     "scan": Term(
@@ -1655,7 +1680,7 @@ GLOSSARY = {
     ),
     "zero point": Term(
         "The integer that stands for 0 on a quantization grid.",
-        "z",
+        "",
         "19",
     ),
     "zero-order hold": Term(
