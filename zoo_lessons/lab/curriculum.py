@@ -483,7 +483,8 @@ LESSONS = (
             "build FlashAttention's online softmax in blocks, and show that it equals the formula",
             "recognise what the hardware was designed for by its effect",
         ),
-        models=("vit", "bert"),
+        ("online_softmax",),
+        ("vit", "bert"),
     ),
     Lesson(
         "21",
@@ -824,6 +825,13 @@ COMPONENTS = (
         "Adaptive LayerNorm",
         "A condition, such as the class and the noise level, sets each norm's scale and shift.",
         "18",
+    ),
+    Component(
+        "online_softmax",
+        "Online softmax",
+        "Softmax over blocks of keys, with a running maximum and a running sum.",
+        "20",
+        elsewhere="FlashAttention",
     ),
 )
 
@@ -1194,6 +1202,11 @@ GLOSSARY = {
         "",
         "22",
     ),
+    "arithmetic intensity": Term(
+        "Floating-point operations for each byte that is moved.",
+        "",
+        "20",
+    ),
     "attention map": Term(
         "The attention weights of one head, drawn as a picture: a row per query, a column per key.",
         "A",
@@ -1307,6 +1320,11 @@ GLOSSARY = {
         "",
         "04",
     ),
+    "CUDA graph": Term(
+        "Many launches of kernels on a GPU, recorded once and repeated as one.",
+        "",
+        "20",
+    ),
     "data parallelism": Term(
         "Copies of a model see different examples and average their gradients.",
         "",
@@ -1363,6 +1381,11 @@ GLOSSARY = {
         "A hash over the bytes of all weights; equal if nothing has changed.",
         "",
         "14",
+    ),
+    "FlashAttention": Term(
+        "Exact attention in blocks, which never holds all scores.",
+        "",
+        "20",
     ),
     "frozen": Term("Not updated by training.", "", "08"),
     "GAN": Term(
@@ -1429,6 +1452,11 @@ GLOSSARY = {
         "Of images and text: in one sequence, each image at its place.",
         "",
         "14",
+    ),
+    "kernel": Term(
+        "One operation that reads from memory, computes, and writes back.",
+        "",
+        "20",
     ),
     "key": Term("What a position offers to be found by.", "K", "01"),
     "key-value cache": Term(
@@ -1510,6 +1538,11 @@ GLOSSARY = {
         "",
         "21",
     ),
+    "operator fusion": Term(
+        "Several steps in one kernel, so that what lies between them never meets memory.",
+        "",
+        "20",
+    ),
     "outlier channel": Term(
         "A channel whose numbers are many times as large as the others'.",
         "",
@@ -1579,6 +1612,11 @@ GLOSSARY = {
     ),
     "residual connection": Term(
         "The input of a layer is added to its output, so that gradients have a free path.", "", "04"
+    ),
+    "roofline": Term(
+        "The speed that a machine allows: the lower of what arithmetic and memory allow.",
+        "",
+        "20",
     ),
     "saturation": Term(
         "The softmax puts nearly all weight on one score, and its gradient dies.", "", "01"
@@ -1661,6 +1699,11 @@ GLOSSARY = {
         "Drawing the next token from the fewest likeliest tokens whose probabilities reach p.",
         "",
         "06",
+    ),
+    "Triton": Term(
+        "A language for kernels that work on blocks of numbers.",
+        "",
+        "20",
     ),
     "value": Term("What a position hands over when it is attended to.", "V", "01"),
     "Viterbi algorithm": Term("Finds the best tag sequence without trying all of them.", "", "08"),
