@@ -121,8 +121,8 @@ print("largest difference below 0.00001:", difference.abs().max().item() < 1e-5)
 # ## 2 · What this course is
 #
 # You build every part of a Transformer, from one formula to complete models: the original
-# Transformer, GPT, BERT, ViT, CLIP, BLIP and their relatives. Then you make them smaller, faster
-# and ready to serve. Four habits run through all lessons:
+# Transformer, GPT, BERT, ViT, MAE, CLIP, BLIP, Flamingo, Mamba and their relatives. Then you make
+# them smaller, faster and ready to serve. Four habits run through all lessons:
 #
 # - **Formula, code, picture, cost.** Each step is shown in these four forms, with the same symbols.
 # - **Exact.** Each model loads the weights of the same architecture in `transformers` and gives
@@ -163,8 +163,8 @@ lab.environment()
 # %% [markdown]
 # ## 6 · How exercises work
 #
-# From lesson 01 on, each lesson has at least three exercises. An exercise is a function to complete, right where its
-# idea has just been explained. The cell below it checks your answer. Nothing is marked or stored:
+# From lesson 01 on, each lesson has at least three exercises. An exercise is a function to complete,
+# right where its idea has just been explained. The cell below it checks your answer. Nothing is marked or stored:
 # try as often as you like.
 #
 # Here is a warm-up. A tensor of shape `(rows, columns)` comes in. Divide each number by the sum of
@@ -211,11 +211,11 @@ lab.check("00.rows_to_one", lambda x: x / x.sum(dim=0, keepdim=True))
 lab.check("00.rows_to_one", lambda x: x / x.sum(dim=1, keepdim=True))
 
 # %% [markdown]
-# Stuck? Open the hints one by one. From lesson 01 on, each lesson also has a **solutions notebook** in
-# `notebooks/solutions/`, with the answers and the reasons. Reading it does not change your own
+# Stuck? Open the hints one by one. From lesson 01 on, each lesson also has a **solutions notebook**
+# in `notebooks/solutions/`, with the answers and the reasons. Reading it does not change your own
 # notebook.
 #
-# ### Quizzes
+# ## 7 · Quizzes
 #
 # A lesson ends with a few questions. Every answer, right or wrong, comes with an explanation.
 
@@ -223,7 +223,7 @@ lab.check("00.rows_to_one", lambda x: x / x.sum(dim=1, keepdim=True))
 lab.quiz("00")
 
 # %% [markdown]
-# ### Read the real thing
+# ## 8 · Read the real thing
 #
 # `show_source` prints the library code that a lesson uses, as it is now. So what you read is what
 # runs. This is the function that watched the model in section 1:
@@ -232,7 +232,7 @@ lab.quiz("00")
 lab.show_source(record_attention)
 
 # %% [markdown]
-# ## 7 · Notation
+# ## 9 · Notation
 #
 # The formulas use these symbols, and the code uses these names. They are the same in all lessons.
 
@@ -240,7 +240,7 @@ lab.show_source(record_attention)
 lab.notation()
 
 # %% [markdown]
-# ## 8 · Glossary
+# ## 10 · Glossary
 
 # %%
 lab.glossary()

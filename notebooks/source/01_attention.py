@@ -466,10 +466,7 @@ lab.show_figure(
 )
 
 # %%
-claim = load_claim("C01")
-print(f"{claim['claim']}: {claim['verdict']}")
-for sentence in f"{claim['ours']}. {claim['explanation']}".split(". "):
-    print("-", sentence.rstrip("."))
+lab.show_claim(load_claim("C01"))
 
 # %% [markdown]
 # The division keeps softmax and gradient alike at all widths, so the claim holds. But the curves add

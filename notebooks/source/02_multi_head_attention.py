@@ -257,8 +257,6 @@ print("Concat then W^O equals a sum over heads: True")
 # layer, projections without $W^O$, or projections with $W^O$?
 
 # %%
-import textwrap
-
 import matplotlib.pyplot as plt
 
 from zoo_lessons.records import load_claim, load_record
@@ -288,9 +286,7 @@ lab.show_figure(
 )
 
 # %%
-claim = load_claim("C36")
-for part in ("says", "verdict", "ours"):
-    print(textwrap.fill(f"{part + ':':9}{claim[part]}", 88, subsequent_indent=" " * 9))
+lab.show_claim(load_claim("C36"))
 
 # %% [markdown]
 # Read the bars from top to bottom. *Slices* and *slices + W^O* are equal: mixing afterwards cannot
@@ -731,9 +727,9 @@ lab.show_figure(
 )
 
 # %%
-claim = load_claim("C03")
-for part in ("says", "verdict", "ours"):
-    print(textwrap.fill(f"{part + ':':9}{claim[part]}", 88, subsequent_indent=" " * 9))
+lab.show_claim(load_claim("C03"))
+
+# %%
 for relation, found in record["figures"]["relations"].items():
     together, random = found["together"]["shown"], found["together"]["random"]
     print(

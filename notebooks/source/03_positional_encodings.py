@@ -875,8 +875,7 @@ lab.show_figure(
 )
 
 # %%
-claim = load_claim("C04")
-print(f"{claim['claim']}: {claim['verdict']}\n{claim['ours']}\n{claim['explanation']}")
+lab.show_claim(load_claim("C04"))
 
 # %% [markdown]
 # The claim holds: all four ways work where they were trained. Beyond that each fails, and the right

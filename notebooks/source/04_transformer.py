@@ -282,8 +282,7 @@ lab.show_figure(
     "Line chart: mean cosine similarity of tokens against 1 to 16 blocks. Norm only is at 1 from two "
     "to four blocks on. Post-norm rises to about 1 at 16 blocks, pre-norm to about 0.7.",
 )
-claim = load_claim("C05")
-print(f"Claim C05: {claim['says']}\nVerdict: {claim['verdict']}. {claim['explanation']}")
+lab.show_claim(load_claim("C05"))
 
 # %% [markdown]
 # So the claim holds, with a division of labour: the residual keeps tokens apart and gradients from
@@ -794,8 +793,7 @@ lab.show_figure(
     "plain RNN and LSTM fall out of the frame; attention and the Transformer block fall slowly in "
     "proportion to 1/n.",
 )
-claim = load_claim("C02")
-print(f"Claim C02: {claim['says']}\nVerdict: {claim['verdict']}. {claim['explanation']}")
+lab.show_claim(load_claim("C02"))
 
 # %% [markdown]
 # ### Training time per token
@@ -827,9 +825,7 @@ lab.show_figure(
     "Line chart: ratio of the Transformer's time to the LSTM's against sequence length, for a "
     "training step and for the forward pass alone, with a reference line at 1.",
 )
-claim = load_claim("C35")
-print(f"Claim C35: {claim['says']}\nVerdict: {claim['verdict']}. Here {claim['ours']}.")
-print(claim["explanation"])
+lab.show_claim(load_claim("C35"))
 
 # %% [markdown]
 # ## 8 · Read the real thing

@@ -753,9 +753,7 @@ lab.show_figure(
 # ### Claim C11, measured
 
 # %%
-c11 = load_claim("C11")
-print(f"{c11['verdict']}: {c11['ours']}")
-print(c11["explanation"])
+lab.show_claim(load_claim("C11"))
 
 # %% [markdown]
 # Keep the limits of this table in mind: one small task, one rate, three seeds, and a model that was

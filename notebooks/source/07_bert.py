@@ -1045,11 +1045,7 @@ for comparison, differences in found.items():
 # ### Claim C22, measured
 
 # %%
-import textwrap
-
-claim = load_claim("C22")
-print(f"Claim C22: {claim['says']}\nVerdict: {claim['verdict']}. Here {claim['ours']}.")
-print(textwrap.fill(claim["explanation"], 100))
+lab.show_claim(load_claim("C22"))
 
 # %% [markdown]
 # What do others find? The paper's own table 8 compares mixtures: after fine-tuning they differ

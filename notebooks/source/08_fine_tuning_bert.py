@@ -1681,11 +1681,7 @@ for name, stream in {"query stream g_1": new_g, "content stream h_1": new_h}.ite
 # The claim has three parts. All three were recorded: sections 4, 7 and 9.
 
 # %%
-claim = load_claim("C23")
-print(f"Claim C23: {claim['says']}\nVerdict: {claim['verdict']}.\n{claim['explanation']}")
-
-# %% tags=["nbval-ignore-output"]
-print(f"Here: {claim['ours']}")
+lab.show_claim(load_claim("C23"))
 
 # %% [markdown]
 # ## 12 · Read the real thing

@@ -187,25 +187,14 @@ print("patches, then a linear map = convolution with stride:", True)
 # We have just counted this on a photograph. But 768 appears twice, and means two things:
 
 # %%
-import textwrap
-
 from zoo_lessons.records import load_claim, load_record
-
-
-def show_claim(name):
-    """What an article claims, and what we recorded."""
-    claim = load_claim(name)
-    for part in ("claim", "says", "verdict", "ours", "explanation"):
-        print(textwrap.fill(f"{part + ':':13}{claim[part]}", 78, subsequent_indent=" " * 13))
-
 
 sizes = load_record("c16_patches")["figures"]["sizes"]
 print(f"{'':10}{'patches':>8}{'tokens':>8}{'values of a patch':>19}{'width of a token':>18}")
 for name, row in sizes.items():
     numbers = f"{row['patches']:8}{row['tokens']:8}{row['values']:19}{row['width']:18}"
     print(f"{name:10}{numbers}")
-print()
-show_claim("C16")
+lab.show_claim(load_claim("C16"))
 
 
 # %% [markdown]
@@ -651,7 +640,7 @@ lab.show_figure(
     "without positions much is lost.",
     "Dot plot with three rows: class token, mean of patches, class token without positions.",
 )
-show_claim("C17")
+lab.show_claim(load_claim("C17"))
 
 
 # %% [markdown]
@@ -943,7 +932,7 @@ lab.show_figure(
     "Bar chart in three groups, images, sound and text: accuracy of the encoder, of logistic "
     "regression, and of guessing.",
 )
-show_claim("C32")
+lab.show_claim(load_claim("C32"))
 
 # %% [markdown]
 # It learns all three, far above chance. Logistic regression gives each pixel a fixed weight. That suits

@@ -1168,8 +1168,6 @@ assert min(reached.values()) > 0.15  # guessing: 0.125
 # along, so that we know what locality alone can do.
 
 # %%
-import textwrap
-
 from zoo_lessons.records import load_claim, load_record
 
 figures = load_record("c19_relatives")["figures"]
@@ -1308,10 +1306,9 @@ for name in names:
 # is more accurate than ViT; both with the whole 95 % interval.
 
 # %%
-claim = load_claim("C19")
-print(f"Claim C19: {claim['says']}\nVerdict: {claim['verdict']}.")
-for text in (f"Here: {claim['ours']}.", claim["explanation"]):
-    print(textwrap.fill(text, 78))
+lab.show_claim(load_claim("C19"))
+
+# %%
 for name, gain in figures["gain"].items():
     print(f"{name:10} against ViT: {points(gain)} points")
 

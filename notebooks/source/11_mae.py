@@ -931,18 +931,14 @@ lab.show_figure(
 )
 
 # %%
-import textwrap
-
 means = {name: 100 * torch.tensor(rows).mean(dim=0) for name, rows in lines.items()}
 print(f"{'points by which the ViT after MAE leads':42}", *(f"{n:>6}" for n in figures["labels"]))
 for name in ("ViT, untrained MAE", "ViT from scratch", "logistic regression", "CNN"):
     ahead = (means["ViT after MAE"] - means[name]).tolist()
     print(f"{name:42}", *(f"{points:>+6.1f}" for points in ahead))
 
-claim = load_claim("C18")
-print(f"\nClaim C18: {claim['says']}\nVerdict: {claim['verdict']}.")
-print(textwrap.fill(f"Here: {claim['ours']}.", 100))
-print(textwrap.fill(claim["explanation"], 100))
+# %%
+lab.show_claim(load_claim("C18"))
 
 # %% [markdown]
 # Both halves of the claim hold on these digits.

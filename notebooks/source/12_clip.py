@@ -790,12 +790,7 @@ lab.show_figure(
 )
 
 # %% tags=["nbval-ignore-output"]
-import textwrap
-
-claim = load_claim("C20")
-print(f"Claim C20: {claim['says']}\nVerdict: {claim['verdict']}.")
-print(textwrap.fill(f"Here: {claim['ours']}.", 100))
-print(textwrap.fill(claim["explanation"], 100))
+lab.show_claim(load_claim("C20"))
 
 # %% tags=["nbval-ignore-output"]
 print(f"{'':33}  mean   lowest and highest seed   temperature at the end")

@@ -1413,10 +1413,10 @@ for count, runs, gain in zip(few["pairs"], few["runs"], few["gains"], strict=Tru
 # above, by thresholds that stand in the experiment's file.
 
 # %% tags=["nbval-ignore-output"]
-for name in ("C21", "C33"):
-    claim = load_claim(name)
-    print(f"Claim {name}: {claim['says']}\nVerdict: {claim['verdict']}. Here: {claim['ours']}.")
-    print(textwrap.fill(claim["explanation"], 100) + "\n")
+lab.show_claim(load_claim("C21"))
+
+# %%
+lab.show_claim(load_claim("C33"))
 
 # %% [markdown]
 # Both halves of C21 hold here: each of the three losses teaches what the others do not, and

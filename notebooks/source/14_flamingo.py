@@ -474,7 +474,7 @@ print("in text:    ", episode.text(images=False))
 # modip. The star is bilak. The circle is", and looked which of the words shown it finds likeliest.
 
 # %%
-from zoo_lessons.records import load_claim, load_record
+from zoo_lessons.records import load_record
 
 record = load_record("flamingo_episodes")
 figures = record["figures"]
@@ -814,15 +814,7 @@ for patches in (145, 257, 1025):
 # images or of videos.
 
 # %%
-import textwrap
-
-
-def show_claim(name):
-    """What an article claims, and what we recorded."""
-    claim = load_claim(name)
-    for part in ("claim", "says", "verdict", "ours", "explanation"):
-        print(textwrap.fill(f"{part + ':':13}{claim[part]}", 76, subsequent_indent=" " * 13))
-
+from zoo_lessons.records import load_claim
 
 three = load_record("c30_three_models")["figures"]
 print("modalities:", ", ".join(three["modalities"]))
@@ -830,8 +822,7 @@ for name, sizes in three["published"].items():
     print(
         f"{name:13} {sizes['all']:5} billion parameters, {sizes['language']:5} of them frozen text"
     )
-print()
-show_claim("C30")
+lab.show_claim(load_claim("C30"))
 
 # %% [markdown]
 # The 80 is in the name, Flamingo-80B, and counts parameters. The other parts of the claim are about
@@ -844,7 +835,7 @@ show_claim("C30")
 # third, and Flamingo adds it to a language model that never learns.
 
 # %%
-show_claim("C10")
+lab.show_claim(load_claim("C10"))
 
 # %% [markdown]
 # ## 9 · Read the real thing

@@ -1016,8 +1016,7 @@ for name in figures["seconds"]:
 for name, length in figures["faster_than_fused_from"].items():
     where = f"from {length:,} tokens on" if length else "at no length"
     print(f"{name}: faster than fused full attention {where}")
-text = f"Claim C09: {claim['verdict']}; {claim['ours']}. {claim['explanation']}"
-print(textwrap.fill(text, 96))
+lab.show_claim(claim)
 
 # %% [markdown]
 # Three things to take away:
@@ -1049,8 +1048,7 @@ for i, n in enumerate(figures["lengths"]):
         pairs = figures["computed_pairs"][name][i]
         row += f" {name} {pairs:.0%} of the pairs, {ratios[i]:.2f} [{low:.2f}, {high:.2f}] of the time;"
     print(row.rstrip(";"))
-text = f"Claim C06: {claim['verdict']}; {claim['ours']}. {claim['explanation']}"
-print(textwrap.fill(text, 96))
+lab.show_claim(claim)
 
 # %% [markdown]
 # The hierarchy divides the cost by a number that depends on how many layers stay full. It does not

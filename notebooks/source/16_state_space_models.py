@@ -1127,7 +1127,7 @@ lab.quiz("16")
 #   projection.
 # - Mamba keeps a state of fixed size; attention keeps everything. On our small tasks selection is what
 #   copying among noise needs, and one layer of Mamba with one of attention learned induction fastest.
-# - **Next:** lesson 17, smaller models. **Read:** Gu and Dao 2023,
+# - **Next:** [17 Smaller models](17_smaller_models.ipynb). **Read:** Gu and Dao 2023,
 #   [Mamba](https://arxiv.org/abs/2312.00752), sections 2 and 3; Gu et al. 2022,
 #   [S4D](https://arxiv.org/abs/2206.11893), sections 3 and 4; Lieber et al. 2024,
 #   [Jamba](https://arxiv.org/abs/2403.19887), section 2, for a hybrid; Blelloch 1990, *Prefix Sums and

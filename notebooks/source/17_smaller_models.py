@@ -1100,7 +1100,8 @@ lab.quiz("17")
 #   therefore right.
 # - Sharing saves parameters and no time; fused q, k and v share nothing. Heads can be ranked by one
 #   derivative each, and half of them are a sixth of a layer.
-# - **Next:** 18 Better data; 19 Quantization makes each number smaller instead. **Read:** [Hinton et
+# - **Next:** [18 Better data](18_better_data.ipynb);
+#   [19 Quantization](19_quantization.ipynb) makes each number smaller instead. **Read:** [Hinton et
 #   al. 2015](https://arxiv.org/abs/1503.02531), sections 1 and 2; [Sanh et al.
 #   2019](https://arxiv.org/abs/1910.01108), sections 2 and 3; [Zhou et al.
 #   2020](https://arxiv.org/abs/2006.04152), section 3; [Lan et al.

@@ -1704,7 +1704,7 @@ lab.quiz("18")
 #   the cheapest thing that might do as well.
 # - Accuracy and robustness are two questions. An attack that fails proves nothing until stronger ones
 #   fail, too.
-# - **Next:** 19 Quantization makes models smaller by rounding their weights.
+# - **Next:** [19 Quantization](19_quantization.ipynb) makes models smaller by rounding their weights.
 #   **Read:** Zhang et al. 2018, [mixup](https://arxiv.org/abs/1710.09412), section 2; Yun et al. 2019,
 #   [CutMix](https://arxiv.org/abs/1905.04899), section 3; Madry et al. 2018,
 #   [Towards deep learning models resistant to adversarial attacks](https://arxiv.org/abs/1706.06083),

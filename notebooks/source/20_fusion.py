@@ -20,7 +20,7 @@
 #
 # **Time:** 50 minutes · **You need first:** [04 The Transformer](04_transformer.ipynb)
 #
-# **On the zoo map:** part IV, Deployment · **Models:** ViT, BERT
+# **On the zoo map:** part IV, Deployment · **New parts:** Online softmax · **Models:** ViT, BERT
 #
 # [Open in Colab](https://colab.research.google.com/github/transformer-zoo-lessons/transformer-zoo-lessons/blob/main/notebooks/20_fusion.ipynb) · [Open in Binder](https://mybinder.org/v2/gh/transformer-zoo-lessons/transformer-zoo-lessons/main?labpath=notebooks%2F20_fusion.ipynb) · [Solutions](solutions/20_fusion.ipynb)
 
@@ -832,6 +832,10 @@ for name, result in records.items():
 lab.show_claim(load_claim("C14"))
 
 # %% [markdown]
+# The rules were set before the figures came. That for the kernels is strict: from 1,024 tokens on, at
+# each length, forward and in training, fused attention must take less time, the whole interval of
+# the ratio below 1. The table of section 4 shows each of these ratios.
+#
 # ### Claims C25 and C34
 #
 # Both need counters that not every machine has. A verdict without a measurement would be an opinion, so
@@ -858,7 +862,7 @@ lab.quiz("20")
 # - Online softmax carries maximum, sum and weighted values from block to block; one factor corrects
 #   them. Attention in blocks is exact, and never makes the matrix.
 # - Its backward pass computes the weights again from one number per query.
-# - **Next:** lesson 21, Serving, puts a model behind requests. **Read:** Williams et al.
+# - **Next:** [21 Serving](21_serving.ipynb) puts a model behind requests. **Read:** Williams et al.
 #   2009, *Roofline*; Milakov & Gimelshein 2018, [Online normalizer
 #   calculation](https://arxiv.org/abs/1805.02867), section 3; Dao et al. 2022,
 #   [FlashAttention](https://arxiv.org/abs/2205.14135), section 3; Dao 2023,
