@@ -570,8 +570,8 @@ def test_map_by_keyboard(browser):
         driver.page.keyboard.press("End")
         driver.page.keyboard.press("Space")
         driver.settle()
-        assert driver.widget.selected == "early_exit"
-        assert "PABEE, DeeBERT (outside the course)" in driver.readout()
+        assert driver.widget.selected == "online_softmax"
+        assert "FlashAttention (outside the course)" in driver.readout()
         assert stops.count() == 4
 
 

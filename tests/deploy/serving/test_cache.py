@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-import asyncio
 import subprocess
 import sys
 
 import pytest
 
+from tests.deploy.serving.coroutines import wait_for
 from zoo_lessons.deploy.serving.cache import PredictionCache, cache_key
 
 pytest.importorskip("redis")
@@ -78,7 +78,7 @@ def test_what_was_set_is_found_and_expires() -> None:
         assert await cache.get("k") == {"digit": 3}
         assert redis.ttl == 7
 
-    asyncio.run(run())
+    wait_for(run())
 
 
 def test_a_dead_redis_is_left_alone_for_a_moment_and_then_asked_again() -> None:
@@ -96,7 +96,7 @@ def test_a_dead_redis_is_left_alone_for_a_moment_and_then_asked_again() -> None:
         clock.now += 1.0
         assert cache.available and await cache.get("k") == 1
 
-    asyncio.run(run())
+    wait_for(run())
 
 
 def test_what_is_no_json_counts_as_not_found() -> None:
@@ -107,7 +107,7 @@ def test_what_is_no_json_counts_as_not_found() -> None:
         assert await cache.get("k") is None
         assert cache.errors == 1
 
-    asyncio.run(run())
+    wait_for(run())
 
 
 def test_without_redis_nothing_is_found() -> None:
@@ -118,7 +118,7 @@ def test_without_redis_nothing_is_found() -> None:
         assert not cache.available
         await cache.close()
 
-    asyncio.run(run())
+    wait_for(run())
 
 
 def test_a_real_redis_dies_and_returns() -> None:
@@ -142,4 +142,4 @@ def test_a_real_redis_dies_and_returns() -> None:
             again.stop()
             await cache.close()
 
-    asyncio.run(run())
+    wait_for(run())

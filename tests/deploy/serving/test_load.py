@@ -9,6 +9,7 @@ import time
 import numpy as np
 import pytest
 
+from tests.deploy.serving.coroutines import wait_for
 from zoo_lessons.deploy.serving.load import (
     NO_ANSWER,
     LoadProcess,
@@ -95,7 +96,7 @@ def test_latency_counts_from_the_time_at_which_a_request_should_have_been_sent()
         await runner.cleanup()
         return rows
 
-    rows = asyncio.run(run())
+    rows = wait_for(run())
     summary = summarise(rows, 1.0)
     assert summary.errors == 0 and summary.requests == len(rows)
     early = [row for row in rows if row["time"] < 0.3]
@@ -106,7 +107,7 @@ def test_latency_counts_from_the_time_at_which_a_request_should_have_been_sent()
 
 
 def test_nobody_there_counts_as_errors() -> None:
-    rows = asyncio.run(
+    rows = wait_for(
         send("http://127.0.0.1:9", [{"body": {}}], Plan(rate=50, seconds=0.2, timeout_s=1))
     )
     assert {row["status"] for row in rows} == {NO_ANSWER}

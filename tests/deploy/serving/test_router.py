@@ -9,6 +9,7 @@ import pytest
 
 pytest.importorskip("prometheus_client")
 
+from tests.deploy.serving.coroutines import wait_for
 from zoo_lessons.deploy.serving.cache import PredictionCache
 from zoo_lessons.deploy.serving.metrics import Reading
 from zoo_lessons.deploy.serving.router import ModelFailed, ReplicaLost, ReplicasBusy, Router
@@ -53,7 +54,7 @@ def made(cache=False, **settings) -> tuple[Router, FakeReplicas]:
     replicas = FakeReplicas()
     kept = PredictionCache(DictRedis() if cache else None)
     router = Router(Settings(replicas={"digit": 1}, **settings), replicas, kept)
-    asyncio.run(router.set_weights("digit", {"v1": 1.0}, "v1"))
+    wait_for(router.set_weights("digit", {"v1": 1.0}, "v1"))
     return router, replicas
 
 
@@ -71,7 +72,7 @@ async def ask(router, user=None, image=BLANK, kind="application/json", **more):
 
 def status_of(router, **options) -> tuple[int, RequestError | None]:
     try:
-        asyncio.run(ask(router, **options))
+        wait_for(ask(router, **options))
     except RequestError as error:
         return error.status, error
     return 200, None
@@ -83,7 +84,7 @@ def total(router, name, **labels) -> float:
 
 def test_an_answer_says_who_gave_it_and_is_counted() -> None:
     router, _ = made()
-    answer = asyncio.run(ask(router))
+    answer = wait_for(ask(router))
     assert answer["output"] == {"digit": "v1"}
     assert (answer["version"], answer["cached"]) == ("v1", False)
     assert total(router, "zoo_requests_total", model="digit", version="v1", status="200") == 1
@@ -92,10 +93,10 @@ def test_an_answer_says_who_gave_it_and_is_counted() -> None:
 
 def test_the_second_time_the_cache_answers_but_not_for_another_version() -> None:
     router, replicas = made(cache=True)
-    assert not asyncio.run(ask(router))["cached"]
-    assert asyncio.run(ask(router, user="somebody else"))["cached"]
-    asyncio.run(router.set_weights("digit", {"v2": 1.0}, "v2"))
-    answer = asyncio.run(ask(router))
+    assert not wait_for(ask(router))["cached"]
+    assert wait_for(ask(router, user="somebody else"))["cached"]
+    wait_for(router.set_weights("digit", {"v2": 1.0}, "v2"))
+    answer = wait_for(ask(router))
     assert (answer["cached"], answer["output"]) == (False, {"digit": "v2"})
     assert replicas.calls == [("digit", "v1"), ("digit", "v2")]
     assert total(router, "zoo_cache_total", result="hit") == 1
@@ -138,7 +139,7 @@ def test_too_many_at_a_time_are_refused_at_once_and_room_is_given_back() -> None
     async def crowd():
         return await asyncio.gather(*(ask(router) for _ in range(8)), return_exceptions=True)
 
-    answers = asyncio.run(crowd())
+    answers = wait_for(crowd())
     refused = [one for one in answers if isinstance(one, RequestError)]
     assert len(refused) == 5 and {one.status for one in refused} == {503}
     assert router.in_flight["digit"] == 0
@@ -163,7 +164,7 @@ def test_a_long_body_is_refused_before_it_is_read_to_the_end() -> None:
             yield b" " * 100
 
     with pytest.raises(RequestError, match="more than 500 bytes") as caught:
-        asyncio.run(router.predict("application/json", endless()))
+        wait_for(router.predict("application/json", endless()))
     assert caught.value.status == 413 and taken <= 600
 
 
@@ -187,7 +188,7 @@ def test_a_model_that_is_not_served() -> None:
     router, _ = made()
     body = json.dumps({"type": "embed", "text": "a"}).encode()
     with pytest.raises(RequestError, match="'embed', only digit") as caught:
-        asyncio.run(router.predict("application/json", chunks(body)))
+        wait_for(router.predict("application/json", chunks(body)))
     assert caught.value.status == 404
 
 
@@ -206,7 +207,7 @@ def test_a_bad_canary_is_rolled_back_by_what_users_say() -> None:
             await feedback(router, answer, "v1")  # v2 is always wrong
         return await router.status()
 
-    status = asyncio.run(run())
+    status = wait_for(run())
     assert status["weights"]["digit"] == {"v1": 1.0}
     assert [event["kind"] for event in status["events"]] == ["rollback"]
     assert 10 <= status["outcomes"]["digit-v2"]["wrong"] < 30
@@ -241,7 +242,7 @@ def test_a_crashing_canary_is_rolled_back_without_feedback() -> None:
             assert len(replicas.calls) >= calls
         return router.weights["digit"]
 
-    assert asyncio.run(run()) == {"v1": 1.0}
+    assert wait_for(run()) == {"v1": 1.0}
 
 
 def test_feedback_counts_once_and_for_known_answers_only() -> None:
@@ -253,7 +254,7 @@ def test_feedback_counts_once_and_for_known_answers_only() -> None:
         with pytest.raises(RequestError, match="remembered"):
             await feedback(router, answer, "v1")
 
-    asyncio.run(run())
+    wait_for(run())
     assert router.outcomes["digit", "v1"].right == 1
 
 
@@ -265,9 +266,9 @@ def test_drift_raises_an_alarm_once_and_shows_in_the_metrics() -> None:
             replicas.features = [value(i)]
             await ask(router)
 
-    asyncio.run(run(lambda i: (i * 37 % 50) / 50, 80))
+    wait_for(run(lambda i: (i * 37 % 50) / 50, 80))
     assert total(router, "zoo_drift_alarm") == 0
-    asyncio.run(run(lambda i: 5.0 + i, 160))
+    wait_for(run(lambda i: 5.0 + i, 160))
     assert total(router, "zoo_drift_alarm") == 1
     assert total(router, "zoo_drift_windows_total", result="drifted") == 4
     assert [event["kind"] for event in router.events] == ["drift"]

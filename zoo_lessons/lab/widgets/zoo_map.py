@@ -14,15 +14,15 @@ from zoo_lessons.paths import repository_root
 # Columns of the picture; each holds groups of components by the lessons that introduce them.
 _COLUMNS = (
     (("Attention", ("01", "02")), ("Positions", ("03",))),
-    (("Blocks", ("04",)), ("Images and text", ("12", "13", "14"))),
+    (("Blocks", ("04", "18")), ("Images and text", ("12", "13", "14"))),
     (("Language", ("06", "07", "08")),),
     (("Vision", ("09", "10", "11")),),
-    (("Efficiency", ("15", "16", "17")),),
+    (("Efficiency", ("15", "16", "17", "20")),),
 )
 # Families of models, by the lesson that opens each up.
 _FAMILIES = (
     ("Text", ("02", "04", "06", "07")),
-    ("Images", ("09", "10", "11")),
+    ("Images", ("09", "10", "11", "18")),
     ("Images and text", ("12", "13", "14")),
     ("Longer and smaller", ("15", "16", "17")),
 )
