@@ -125,8 +125,8 @@ print("largest difference below 0.00001:", difference.abs().max().item() < 1e-5)
 # them smaller, faster and ready to serve. Four habits run through all lessons:
 #
 # - **Formula, code, picture, cost.** Each step is shown in these four forms, with the same symbols.
-# - **Exact.** Each model loads the weights of the same architecture in `transformers` and gives
-#   the same output. A test checks it.
+# - **Exact.** Each model that `transformers` has, too, loads the weights of that one and gives the
+#   same output. A test checks it.
 # - **Measured.** Articles claim that one method is "3-4x faster" and another "solves vanishing
 #   gradients". Lessons run such claims here and show the figure that comes out, kind or not.
 # - **Offline.** Everything runs on a laptop without a network. A GPU is used when there is one.
