@@ -84,7 +84,8 @@ class Environment:
             )
         if not m.gpu:
             notes.append(
-                "No GPU: GPU cells in lessons 19-22 are skipped and show recorded figures."
+                "No GPU: GPU cells in lessons 19-22 are skipped, and show recorded figures where "
+                "there are some."
             )
         if m.cores < 2:
             notes.append(
