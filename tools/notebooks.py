@@ -52,6 +52,10 @@ KERNELSPEC = {"display_name": "Python 3 (ipykernel)", "language": "python", "nam
 TABLE_START = "<!-- lesson table: written by tools/notebooks.py -->"
 TABLE_END = "<!-- end of the lesson table -->"
 
+# What a lesson imports from the widgets' package; `Answer` is a value that one of them takes.
+WIDGET_IMPORT = re.compile(r"^from zoo_lessons\.lab\.widgets import (.+)$", re.MULTILINE)
+NOT_A_WIDGET = {"Answer"}
+
 PEAK_MEMORY_CODE = """
 try:
     import resource, sys
@@ -222,19 +226,21 @@ class Course:
 
     def lesson_table(self) -> str:
         """The README's table of lessons; a lesson without a notebook yet has no link."""
-        rows = ["| | Lesson | Minutes | The question |", "|---|---|---|---|"]
+        rows = ["| | Lesson | Minutes | The question | Models | Widgets |"]
+        rows.append("|---|---|---|---|---|---|")
         part = None
         for lesson in self.lessons:
             if lesson.part != part:
                 part = lesson.part
-                rows.append(f"| **{part}** | **{PARTS[part]}** | | |")
+                rows.append(f"| **{part}** | **{PARTS[part]}** | | | | |")
             pair = self.pair(lesson)
-            title = lesson.title
+            title, widgets = f"{lesson.title} (planned)", ""
             if pair.source.exists():
-                title = f"[{title}](notebooks/{pair.notebook.name})"
-            else:
-                title += " (planned)"
-            rows.append(f"| {lesson.number} | {title} | {lesson.minutes} | {lesson.question} |")
+                title = f"[{lesson.title}](notebooks/{pair.notebook.name})"
+                widgets = ", ".join(_widgets(pair.source.read_text("utf8")))
+            models = ", ".join(model(id).name for id in lesson.models)
+            cells = (lesson.number, title, lesson.minutes, lesson.question, models, widgets)
+            rows.append(f"| {' | '.join(map(str, cells))} |")
         return "\n".join(rows)
 
     def readme(self) -> str:
@@ -374,6 +380,12 @@ class BuildReport:
     seconds: float
     peak_mib: float
     size_bytes: int
+
+
+def _widgets(source: str) -> list[str]:
+    """Names of the widgets that a lesson's source imports, each once, in its order."""
+    names = [name.strip() for names in WIDGET_IMPORT.findall(source) for name in names.split(",")]
+    return [name for name in dict.fromkeys(names) if name not in NOT_A_WIDGET]
 
 
 def _normalised(nb: NotebookNode) -> NotebookNode:

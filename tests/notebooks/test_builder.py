@@ -227,10 +227,14 @@ def test_select_takes_numbers_names_and_paths(course: Course) -> None:
 
 
 def test_readme_table_links_only_to_written_lessons(course: Course) -> None:
-    add(course, "")
+    add(course, "# %%\nfrom zoo_lessons.lab.widgets import Answer, MaskExplorer, ZooMap")
+    rows = {row.split(" | ")[0]: row for row in course.lesson_table().splitlines()}
+    first, second = rows["| 01"], rows["| 02"]
+    assert first.startswith("| 01 | [Attention](notebooks/01_attention.ipynb) | 60 | How can ")
+    assert first.endswith(" |  | MaskExplorer, ZooMap |")
+    assert second.startswith("| 02 | Multi-head attention (planned) | 55 | What do ")
+    assert second.endswith(" | MiniLM |  |")
     table = course.lesson_table()
-    assert "| 01 | [Attention](notebooks/01_attention.ipynb) |" in table
-    assert "| 02 | Multi-head attention (planned) |" in table
     course.write_readme()
     text = (course.root / "README.md").read_text()
     assert text.startswith("before\n") and text.endswith("\nafter\n") and table in text
