@@ -55,6 +55,7 @@ TABLE_END = "<!-- end of the lesson table -->"
 # What a lesson imports from the widgets' package; `Answer` is a value that one of them takes.
 WIDGET_IMPORT = re.compile(r"^from zoo_lessons\.lab\.widgets import (.+)$", re.MULTILINE)
 NOT_A_WIDGET = {"Answer"}
+CHECK_CELL = re.compile(r"^# %%.* tags=\[.*\"check\"", re.MULTILINE)
 
 PEAK_MEMORY_CODE = """
 try:
@@ -226,21 +227,25 @@ class Course:
 
     def lesson_table(self) -> str:
         """The README's table of lessons; a lesson without a notebook yet has no link."""
-        rows = ["| | Lesson | Minutes | The question | Models | Widgets |"]
-        rows.append("|---|---|---|---|---|---|")
+        rows = ["| | Lesson | Minutes | Exercises | The question | Models | Widgets |"]
+        rows.append("|---|---|---|---|---|---|---|")
         part = None
         for lesson in self.lessons:
             if lesson.part != part:
                 part = lesson.part
-                rows.append(f"| **{part}** | **{PARTS[part]}** | | | | |")
+                rows.append(f"| **{part}** | **{PARTS[part]}** | | | | | |")
             pair = self.pair(lesson)
-            title, widgets = f"{lesson.title} (planned)", ""
+            title, exercises, widgets = f"{lesson.title} (planned)", "", ""
             if pair.source.exists():
+                source = pair.source.read_text("utf8")
                 title = f"[{lesson.title}](notebooks/{pair.notebook.name})"
-                widgets = ", ".join(_widgets(pair.source.read_text("utf8")))
+                exercises = len(CHECK_CELL.findall(source))
+                widgets = ", ".join(_widgets(source))
             models = ", ".join(model(id).name for id in lesson.models)
-            cells = (lesson.number, title, lesson.minutes, lesson.question, models, widgets)
-            rows.append(f"| {' | '.join(map(str, cells))} |")
+            rows.append(
+                f"| {lesson.number} | {title} | {lesson.minutes} | {exercises} "
+                f"| {lesson.question} | {models} | {widgets} |"
+            )
         return "\n".join(rows)
 
     def readme(self) -> str:

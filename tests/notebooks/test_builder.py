@@ -227,12 +227,15 @@ def test_select_takes_numbers_names_and_paths(course: Course) -> None:
 
 
 def test_readme_table_links_only_to_written_lessons(course: Course) -> None:
-    add(course, "# %%\nfrom zoo_lessons.lab.widgets import Answer, MaskExplorer, ZooMap")
+    add(
+        course,
+        '# %% tags=["check"]\nfrom zoo_lessons.lab.widgets import Answer, ZooMap, MaskExplorer',
+    )
     rows = {row.split(" | ")[0]: row for row in course.lesson_table().splitlines()}
     first, second = rows["| 01"], rows["| 02"]
-    assert first.startswith("| 01 | [Attention](notebooks/01_attention.ipynb) | 60 | How can ")
-    assert first.endswith(" |  | MaskExplorer, ZooMap |")
-    assert second.startswith("| 02 | Multi-head attention (planned) | 55 | What do ")
+    assert first.startswith("| 01 | [Attention](notebooks/01_attention.ipynb) | 60 | 1 | How can ")
+    assert first.endswith(" |  | ZooMap, MaskExplorer |")
+    assert second.startswith("| 02 | Multi-head attention (planned) | 55 |  | What do ")
     assert second.endswith(" | MiniLM |  |")
     table = course.lesson_table()
     course.write_readme()
