@@ -99,3 +99,12 @@ def test_environment_is_conda_forge_with_a_python_that_the_package_allows() -> N
 @pytest.mark.parametrize("name", ["postBuild", ".ci/run", "tools/python.sh"])
 def test_scripts_are_executable(name: str) -> None:
     assert (ROOT / name).stat().st_mode & stat.S_IXUSR, f"{name} is not executable"
+
+
+def test_citation_says_what_pyproject_says() -> None:
+    citation = yaml.safe_load((ROOT / "CITATION.cff").read_text("utf8"))
+    assert citation["version"] == PROJECT["version"]
+    assert citation["license"] == PROJECT["license"]
+    assert citation["repository-code"] == PROJECT["urls"]["repository"]
+    (title,) = re.findall("^# (.+)$", (ROOT / "README.md").read_text("utf8"), re.MULTILINE)[:1]
+    assert citation["title"].startswith(f"{title}: ")
