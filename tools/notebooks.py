@@ -12,8 +12,9 @@ under `notebooks/solutions/`.
     python tools/notebooks.py check              is every pair in step, executed and clean?
 
 Two builds on one machine give the same bytes: cell ids are fixed, and timings, widget state and
-language versions are left out. The title card, the set-up cell and the lesson table in README.md
-come from `zoo_lessons/lab/curriculum.py`, and the repository's address from `pyproject.toml`.
+language versions are left out. The data of the widgets goes to `docs/widgets/`, for the website.
+The title card, the set-up cell and the lesson table in README.md come from
+`zoo_lessons/lab/curriculum.py`, and the repository's address from `pyproject.toml`.
 """
 
 from __future__ import annotations
@@ -40,6 +41,12 @@ from nbformat import NotebookNode
 from traitlets.config import Config
 
 from zoo_lessons.lab.curriculum import LESSONS, PARTS, Lesson, component, model
+from zoo_lessons.lab.widgets.states import (
+    WIDGET_VIEW,
+    state_problems,
+    states_path,
+    write_states,
+)
 
 ROOT = Path(__file__).resolve().parents[1]
 CELL_TIMEOUT_S = 600
@@ -47,7 +54,6 @@ MAX_CODE_LINES = 30
 MAX_FOLDER_BYTES = 15_000_000
 
 TITLE_TAG, SETUP_TAG = "title-card", "setup"
-WIDGET_VIEW = "application/vnd.jupyter.widget-view+json"
 KERNELSPEC = {"display_name": "Python 3 (ipykernel)", "language": "python", "name": "python3"}
 TABLE_START = "<!-- lesson table: written by tools/notebooks.py -->"
 TABLE_END = "<!-- end of the lesson table -->"
@@ -316,6 +322,8 @@ class Course:
         started = time.perf_counter()
         peak_kib = _execute(nb, pair.notebook.parent)
         seconds = time.perf_counter() - started
+        if not pair.is_solution:
+            write_states(nb, states_path(self.root, pair.lesson.slug))
         _clean(nb)
         nbformat.validate(nb)
         pair.notebook.write_text(nbformat.writes(nb) + "\n", "utf8")
@@ -356,6 +364,8 @@ class Course:
         name = self._show(pair.notebook)
         problems += [f"{name}: {problem}" for problem in notebook_problems(nb, self.root)]
         problems += [f"{name}: {problem}" for problem in link_problems(nb, pair.notebook.parent)]
+        if not pair.is_solution:
+            problems += state_problems(nb, states_path(self.root, pair.lesson.slug))
         return problems
 
     def check_all(self, names: Sequence[str] = ()) -> list[str]:
