@@ -73,3 +73,41 @@ def _read(table: str) -> dict[str, Claim]:
 
 
 CLAIMS: dict[str, Claim] = _read(_TABLE)
+
+
+@dataclass(frozen=True)
+class Topic:
+    """What one stretch of the articles is about.
+
+    Attributes:
+        name: in our words; the articles have other headings.
+        claims: ids of the claims made there, in order.
+    """
+
+    name: str
+    claims: tuple[str, ...]
+
+    @property
+    def lessons(self) -> tuple[str, ...]:
+        """Numbers of the lessons that measure these claims."""
+        return tuple(sorted({number for id in self.claims for number in CLAIMS[id].lessons}))
+
+
+TOPICS: tuple[Topic, ...] = (
+    Topic("Attention, and why it replaced recurrence", ("C01", "C02", "C35")),
+    Topic("Several heads", ("C03", "C36")),
+    Topic("The order of the tokens", ("C04",)),
+    Topic("Deep stacks, and how to train them", ("C05", "C11")),
+    Topic("Long inputs: cheaper attention and its rivals", ("C06", "C09", "C14")),
+    Topic("Smaller models: sharing and distilling", ("C07", "C08", "C31")),
+    Topic("Text, images and sound in one model", ("C10", "C32")),
+    Topic("Fast in production: the headline", ("C12", "C15")),
+    Topic("Better data", ("C13",)),
+    Topic("Vision Transformers and their relatives", ("C16", "C17", "C18", "C19")),
+    Topic("CLIP, BLIP and other zoo animals", ("C20", "C21", "C33", "C30")),
+    Topic("BERT and its uses", ("C22", "C23", "C24")),
+    Topic("Low precision on real hardware", ("C25", "C26")),
+    Topic("Many devices", ("C27",)),
+    Topic("A service, its users and its bill", ("C28", "C29", "C34")),
+)
+"""The articles' subjects, in the order in which they come up first; each claim belongs to one."""

@@ -4,7 +4,9 @@ import copy
 
 import pytest
 
-from zoo_lessons.lab.tables import model_table, show_claim
+from zoo_lessons.claims import Topic
+from zoo_lessons.lab.tables import VERDICT_SIGNS, model_table, report_card, show_claim, topics
+from zoo_lessons.records import VERDICTS
 
 ROW = {
     "model": "GPT-2 (small)",
@@ -96,3 +98,54 @@ def test_a_claim_measured_on_a_gpu_names_it():
     text = show_claim({**CLAIM, "machine": machine, "explanation": ""}).data
     assert "2026-01-02: a GPU, torch 2.0" in text and "processor" not in text
     assert len(text.splitlines()) == 5
+
+
+CARD = [
+    {**CLAIM, "cell": "15#Hierarchical-attention:-what-it-saves"},
+    {
+        **CLAIM,
+        "claim": "C26",
+        "says": "INT8 is fast.",
+        "verdict": "reproduced",
+        "cell": "19#No-such-heading",
+        "machine": {**CLAIM["machine"], "threads": 1},
+    },
+]
+
+
+def test_the_report_card_gives_figure_verdict_device_and_link():
+    _, _, windows, int8 = report_card(CARD).data.splitlines()
+    assert windows == (
+        "| **C06** Windows save compute. | ◐ partly | 27 % of the pairs. | "
+        "a processor, 2 threads, 2026-01-02 | [15, Hierarchical attention: what it saves]"
+        "(15_efficient_attention.ipynb#Hierarchical-attention:-what-it-saves) |"
+    )
+    assert "● reproduced" in int8 and "a processor, 1 thread," in int8
+    assert "[19, No such heading](19_quantization.ipynb#No-such-heading)" in int8
+
+
+def test_the_report_card_is_chosen_from():
+    def ids(**choice):
+        return [id for id in ("C06", "C26") if id in report_card(CARD, **choice).data]
+
+    assert ids(part="III") == ["C06"] and ids(part="IV") == ["C26"]
+    assert ids(verdict="reproduced") == ["C26"]
+    assert ids(word="int8") == ["C26"] and ids(word="three LAYERS") == ["C06", "C26"]
+    assert report_card(CARD, word="unicorn").data == "No claim fits."
+    with pytest.raises(ValueError, match="part 'V' must be one of I, II, III, IV"):
+        report_card(CARD, part="V")
+    with pytest.raises(ValueError, match="verdict 'good' must be one of reproduced, partly"):
+        report_card(CARD, verdict="good")
+
+
+def test_signs_are_those_of_the_verdicts():
+    assert set(VERDICT_SIGNS) == set(VERDICTS)
+    assert len(set(VERDICT_SIGNS.values())) == len(VERDICTS)
+
+
+def test_topics_lead_to_cells_and_lessons():
+    rows = topics([Topic("Windows", ("C06",))], {"C06": CARD[0]}).data.splitlines()
+    assert rows[2] == (
+        "| Windows | [C06](15_efficient_attention.ipynb#Hierarchical-attention:-what-it-saves) ◐ | "
+        "[15](15_efficient_attention.ipynb) Sparse, hierarchical and linear attention |"
+    )

@@ -23,7 +23,15 @@ if TYPE_CHECKING:
     from zoo_lessons.lab.exercises import check
     from zoo_lessons.lab.plots import heatmap, heatmaps, lines, show_figure, training_curves
     from zoo_lessons.lab.source import show_source
-    from zoo_lessons.lab.tables import glossary, model_table, notation, routes, show_claim
+    from zoo_lessons.lab.tables import (
+        glossary,
+        model_table,
+        notation,
+        report_card,
+        routes,
+        show_claim,
+        topics,
+    )
 
 # name -> module; imported when first used, because PyTorch and matplotlib take a second each
 _LAZY = {
@@ -34,10 +42,12 @@ _LAZY = {
     "lines": "plots",
     "model_table": "tables",
     "notation": "tables",
+    "report_card": "tables",
     "routes": "tables",
     "show_claim": "tables",
     "show_figure": "plots",
     "show_source": "source",
+    "topics": "tables",
     "training_curves": "plots",
 }
 
@@ -52,10 +62,12 @@ __all__ = [
     "model_table",
     "notation",
     "quiz",
+    "report_card",
     "routes",
     "show_claim",
     "show_figure",
     "show_source",
+    "topics",
     "training_curves",
 ]
 

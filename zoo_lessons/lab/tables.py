@@ -1,4 +1,4 @@
-"""What a notebook renders as Markdown: routes, notation, glossary, the zoo measured, a verdict."""
+"""What a notebook renders as Markdown: routes, notation, glossary, the zoo measured, verdicts."""
 
 from __future__ import annotations
 
@@ -7,7 +7,9 @@ from typing import Any
 
 from IPython.display import Markdown
 
-from zoo_lessons.lab.curriculum import GLOSSARY, LESSONS, NOTATION, ROUTES
+from zoo_lessons.claims import Topic
+from zoo_lessons.lab.anchors import cell_link, heading_anchor, headings, percent_markdown
+from zoo_lessons.lab.curriculum import GLOSSARY, LESSONS, NOTATION, PARTS, ROUTES, lesson
 from zoo_lessons.paths import repository_root
 
 
@@ -84,15 +86,101 @@ def show_claim(claim: Mapping[str, Any]) -> Markdown:
         claim: what `load_claim("C06")` gives.
     """
     machine = claim["machine"]
-    device = machine["gpu"] or f"{machine['device']}, {machine['threads']} threads"
     parts = [
         f"**Claim {claim['claim']}.** {claim['says']}",
         f"**Verdict: {claim['verdict']}.** {_sentence(claim['ours'])}",
         _sentence(claim["explanation"]),
-        f"<small>Recorded by `{claim['command']}` on {claim['date']}: {device}, torch "
+        f"<small>Recorded by `{claim['command']}` on {claim['date']}: "
+        f"{_device(machine)}, torch "
         f"{machine['torch']}.</small>",
     ]
     return Markdown("\n>\n".join(f"> {part}" for part in parts if part))
+
+
+VERDICT_SIGNS = {
+    "reproduced": "●",
+    "partly": "◐",
+    "the article is wrong": "✕",
+    "not measurable here": "○",
+}
+"""A sign for each verdict, told apart by shape."""
+
+
+def report_card(
+    claims: Sequence[Mapping[str, Any]], *, part: str = "", verdict: str = "", word: str = ""
+) -> Markdown:
+    """Claims with our figure, verdict, device, and a link to the cell that shows them.
+
+    Args:
+        claims: what `load_claim` gives, one for each row.
+        part: of the course, "I" to "IV": only claims that a lesson of this part shows.
+        verdict: only claims with this verdict.
+        word: only claims whose text, figure or explanation holds it, in capitals or not.
+
+    Raises:
+        ValueError: there is no such part or verdict.
+    """
+    if part not in ("", *PARTS):
+        raise ValueError(f"part {part!r} must be one of {', '.join(PARTS)}")
+    if verdict not in ("", *VERDICT_SIGNS):
+        raise ValueError(f"verdict {verdict!r} must be one of {', '.join(VERDICT_SIGNS)}")
+    chosen = [
+        claim
+        for claim in claims
+        if (not part or lesson(claim["cell"][:2]).part == part)
+        and (not verdict or claim["verdict"] == verdict)
+        and word.lower() in " ".join(claim[k] for k in ("says", "ours", "explanation")).lower()
+    ]
+    if not chosen:
+        return Markdown("No claim fits.")
+    head = ("The claim", "Verdict", "Our figure", "Measured on", "Shown in")
+    return _table(head, [_claim_row(claim) for claim in chosen])
+
+
+def topics(subjects: Sequence[Topic], claims: Mapping[str, Mapping[str, Any]]) -> Markdown:
+    """From each subject of the articles to the lessons, and to the cell of each claim.
+
+    Args:
+        subjects: `zoo_lessons.claims.TOPICS`.
+        claims: id -> what `load_claim` gives.
+    """
+    rows = []
+    for subject in subjects:
+        found = [claims[id] for id in subject.claims]
+        links = [
+            f"[{claim['claim']}]({cell_link(claim['cell'])}) {VERDICT_SIGNS[claim['verdict']]}"
+            for claim in found
+        ]
+        lessons = [f"{_link(number)} {lesson(number).title}" for number in subject.lessons]
+        rows.append((subject.name, " · ".join(links), " · ".join(lessons)))
+    return _table(("What the articles write about", "Claims", "Lessons"), rows)
+
+
+def _claim_row(claim: Mapping[str, Any]) -> tuple[str, ...]:
+    return (
+        f"**{claim['claim']}** {claim['says']}",
+        f"{VERDICT_SIGNS[claim['verdict']]} {claim['verdict']}",
+        _sentence(claim["ours"]),
+        f"{_device(claim['machine'])}, {claim['date']}",
+        f"[{_heading(claim['cell'])}]({cell_link(claim['cell'])})",
+    )
+
+
+def _heading(cell: str) -> str:
+    """The lesson's number and the heading itself, where its source lies beside it."""
+    number, _, anchor = cell.partition("#")
+    path = repository_root() / "notebooks" / "source" / f"{lesson(number).slug}.py"
+    texts = headings(percent_markdown(path.read_text("utf8"))) if path.is_file() else ()
+    text = next((text for text in texts if heading_anchor(text) == anchor), None)
+    return f"{number}, {text or anchor.replace('-', ' ')}"
+
+
+def _device(machine: Mapping[str, Any]) -> str:
+    return machine["gpu"] or f"{machine['device']}, {_threads(machine['threads'])}"
+
+
+def _threads(count: int) -> str:
+    return "1 thread" if count == 1 else f"{count} threads"
 
 
 def _sentence(text: str) -> str:
