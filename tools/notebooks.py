@@ -473,7 +473,7 @@ def notebook_problems(nb: NotebookNode, root: Path = ROOT) -> list[str]:
     for index, cell in enumerate(nb.cells):
         problems += [f"cell {index}: {problem}" for problem in _cell_problems(cell)]
     text = nbformat.writes(nb)
-    for label, pattern in _machine_patterns(root):
+    for label, pattern in machine_patterns(root):
         if match := re.search(pattern, text):
             context = text[max(0, match.start() - 30) : match.end() + 30]
             problems.append(f"holds {label}: ...{context!r}...")
@@ -490,7 +490,7 @@ def link_problems(nb: NotebookNode, folder: Path) -> Iterator[str]:
                 yield f"cell {index}: links to {target!r}, which is not there"
 
 
-def _machine_patterns(root: Path) -> list[tuple[str, str]]:
+def machine_patterns(root: Path) -> list[tuple[str, str]]:
     """What must not be stored, because it differs from machine to machine."""
     places = {str(root), str(ROOT), str(Path.home()), sys.prefix} - {"/"}
     literal = [re.escape(place) + r"(?![\w.-])" for place in sorted(places)]
