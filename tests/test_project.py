@@ -32,11 +32,13 @@ PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text("utf8"))["project"]
 PACKAGE = by_name(PROJECT["dependencies"])
 TEST_EXTRA = by_name(PROJECT["optional-dependencies"]["test"])
 SERVE_EXTRA = by_name(PROJECT["optional-dependencies"]["serve"])
+SITE_EXTRA = by_name(PROJECT["optional-dependencies"]["site"])
 LESSON_PINS = pins("requirements.txt")
 TEST_PINS = pins("requirements-test.txt")
 SERVE_PINS = pins("requirements-serve.txt")
-BOUNDS = {**TEST_EXTRA, **SERVE_EXTRA, **PACKAGE}
-PINS = {**LESSON_PINS, **SERVE_PINS, **TEST_PINS}
+SITE_PINS = pins("requirements-site.txt")
+BOUNDS = {**TEST_EXTRA, **SERVE_EXTRA, **SITE_EXTRA, **PACKAGE}
+PINS = {**LESSON_PINS, **SERVE_PINS, **SITE_PINS, **TEST_PINS}
 CONDA = yaml.safe_load((ROOT / "environment.yml").read_text("utf8"))
 
 
@@ -63,6 +65,7 @@ def test_requirements_pin_what_the_package_and_the_notebook_server_need() -> Non
     assert set(LESSON_PINS) == set(PACKAGE) | NOTEBOOK_SERVER
     assert set(TEST_PINS) == set(TEST_EXTRA) - NOTEBOOK_SERVER
     assert set(SERVE_PINS) == set(SERVE_EXTRA)
+    assert set(SITE_PINS) == set(SITE_EXTRA)
 
 
 @pytest.mark.parametrize("name", sorted(PINS))

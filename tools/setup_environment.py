@@ -4,6 +4,7 @@
     python tools/setup_environment.py            what a learner needs
     python tools/setup_environment.py --serve    and what lesson 21's service needs
     python tools/setup_environment.py --test     and what `make test` and an author need
+    python tools/setup_environment.py --site     and what `make site` needs
 
 It uses the standard library only. PyTorch comes first: a PyTorch that is already in .venv and new
 enough stays, so a GPU build that you installed there is never replaced. On Linux without an NVIDIA
@@ -31,7 +32,11 @@ STAMP = VENV / "zoo-setup.json"
 LOG = VENV / "zoo-setup.log"
 PYTHON = VENV / ("Scripts/python.exe" if os.name == "nt" else "bin/python")
 OLDEST_PYTHON = (3, 11)
-EXTRAS = {"serve": "lesson 21's service needs", "test": "the tests need"}
+EXTRAS = {
+    "serve": "lesson 21's service needs",
+    "test": "the tests need",
+    "site": "the website needs",
+}
 CPU_INDEX = "https://download.pytorch.org/whl/cpu"
 PROBE_TIMEOUT_S = 3
 # Measured: 2 GB with the CPU build. The CUDA build adds its libraries, and pip unpacks a copy.
@@ -51,8 +56,11 @@ def main(arguments: list[str] | None = None) -> int:
     parser = argparse.ArgumentParser(description="Create .venv with all that the course needs.")
     parser.add_argument("--serve", action="store_true", help="add what lesson 21's service needs")
     parser.add_argument("--test", action="store_true", help="add all that make test needs")
+    parser.add_argument("--site", action="store_true", help="add what make site needs")
     options = parser.parse_args(arguments)
-    extras = ["serve", "test"] if options.test else ["serve"] if options.serve else []
+    chosen = {"serve": options.serve or options.test or options.site}
+    chosen |= {"test": options.test, "site": options.site}
+    extras = [extra for extra in EXTRAS if chosen[extra]]
     try:
         set_up(extras)
     except SetupError as error:

@@ -1,0 +1,1 @@
+"""The course as a static website: `make site`, or `python -m tools.website`."""

@@ -1,0 +1,5 @@
+import sys
+
+from tools.website.build import main
+
+sys.exit(main())
