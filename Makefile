@@ -5,13 +5,14 @@ export PYTHON
 SETUP = python=$$(sh tools/python.sh) && "$$python" tools/setup_environment.py
 RUN = .venv/bin/python
 
-.PHONY: lab serve test notebooks check record robust site lint clean
+.PHONY: lab serve test notebooks check record budgets robust site lint clean
 lab: ;       @$(SETUP) && $(RUN) tools/start_lab.py $(ARGS)
 serve: ;     @$(SETUP) --serve && $(RUN) -m zoo_lessons.deploy.serving $(ARGS)
 test: ;      @$(SETUP) --test && $(RUN) tools/offline.py $(RUN) tools/run_tests.py $(ARGS)
 notebooks: ; @$(SETUP) --test && $(RUN) tools/notebooks.py build $(ARGS)
 check: ;     @$(SETUP) --test && $(RUN) tools/notebooks.py check $(ARGS)
 record: ;    @$(SETUP) && $(RUN) -m zoo_lessons.records $(ARGS)
+budgets: ;   @$(SETUP) --test && $(RUN) -m tools.budgets measure $(ARGS)
 robust: ;    @$(SETUP) --test && $(RUN) -m tools.robust $(ARGS)
 site: ;      @$(SETUP) --site && $(RUN) -m tools.website $(ARGS)
 lint: ;      @$(SETUP) --test && $(RUN) -m ruff check . && $(RUN) -m ruff format --check .

@@ -320,7 +320,7 @@ class Course:
         nb = _formatted(self.read_source(pair))
         pair.source.write_text(self.source_text(nb), "utf8")
         started = time.perf_counter()
-        peak_kib = _execute(nb, pair.notebook.parent)
+        peak_kib = execute(nb, pair.notebook.parent)
         seconds = time.perf_counter() - started
         if not pair.is_solution:
             write_states(nb, states_path(self.root, pair.lesson.slug))
@@ -426,7 +426,7 @@ def _formatted(nb: NotebookNode) -> NotebookNode:
     return _normalised(nbformat.reads(done.stdout, as_version=4))
 
 
-def _execute(nb: NotebookNode, folder: Path) -> int:
+def execute(nb: NotebookNode, folder: Path) -> int:
     """Run every cell but those tagged nbval-skip; return the kernel's peak memory in KiB."""
     skipped = [cell for cell in nb.cells if _has_tag(cell, "nbval-skip")]
     sources = [cell.source for cell in skipped]
