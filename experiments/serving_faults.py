@@ -156,6 +156,7 @@ def judge(found: Mapping[str, Mapping[str, Any]]) -> Verdict:
         "zoo_lessons.deploy.serving.cache",
         "zoo_lessons.deploy.serving.ingress",
         "zoo_lessons.deploy.serving.load",
+        "zoo_lessons.deploy.serving.normal",
         "zoo_lessons.deploy.serving.predictors",
         "zoo_lessons.deploy.serving.replica",
         "zoo_lessons.deploy.serving.router",

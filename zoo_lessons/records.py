@@ -140,8 +140,10 @@ def load_claim(claim_id: str) -> dict[str, Any]:
     """
     if claim_id not in CLAIMS:
         raise ValueError(f"unknown claim {claim_id!r}: expected one of C01 to {max(CLAIMS)}")
-    makers = [each.name for each in experiments().values() if claim_id in each.claims]
-    return _read(_claim_path(claim_id), f"no record of claim {claim_id}", *makers)
+    path, makers = _claim_path(claim_id), []
+    if not path.exists():  # only then: it imports every experiment, 150 MB and some seconds
+        makers = [each.name for each in experiments().values() if claim_id in each.claims]
+    return _read(path, f"no record of claim {claim_id}", *makers)
 
 
 def is_stale(name: str) -> bool:

@@ -279,3 +279,76 @@ def test_health_says_what_is_served() -> None:
     assert router.health()["status"] == "starting"
     router, _ = made(cache=True)
     assert router.health() == {"status": "ok", "models": {"digit": {"v1": 1.0}}, "cache": "up"}
+
+
+def test_a_crowd_sends_no_canary_home() -> None:
+    router, replicas = made(judge_after=10)
+    answers = replicas.predict
+
+    async def predict(model, version, value):
+        if version == "v2":  # its few replicas are full; what it answers is as good as ever
+            raise ReplicasBusy("full")
+        return await answers(model, version, value)
+
+    async def run():
+        await router.set_weights("digit", {"v1": 0.5, "v2": 0.5}, "v1")
+        replicas.predict = predict
+        told = [
+            await asyncio.gather(ask(router, user=f"user-{i}"), return_exceptions=True)
+            for i in range(100)
+        ]
+        return [one for (one,) in told if isinstance(one, RequestError)]
+
+    refused = wait_for(run())
+    assert len(refused) > 30 and {error.code for error in refused} == {"overloaded"}
+    assert router.weights["digit"] == {"v1": 0.5, "v2": 0.5}
+    assert router.outcomes["digit", "v2"].errors == 0 and router.events == []
+
+
+def test_a_canary_neither_looks_like_drift_nor_makes_the_detector_forget() -> None:
+    router, replicas = made(drift_window=40)
+    monitor = router.drift
+
+    async def predict(model, version, value):
+        features = [0.5] if version == "v1" else [5.0]  # another model sees the same otherwise
+        return {"output": {"digit": version}, "features": features, "batch": 1}
+
+    async def run():
+        replicas.predict = predict
+        for i in range(20):
+            await ask(router, user=f"user-{i}")
+        await router.set_weights("digit", {"v1": 0.5, "v2": 0.5}, "v1")
+        for i in range(30):
+            await ask(router, user=f"user-{i}")
+
+    wait_for(run())
+    seen = [row for row in monitor._waiting]
+    assert router.drift is monitor and 20 < len(seen) < 50
+    assert {row[0] for row in seen} == {0.5}
+    wait_for(router.set_weights("digit", {"v2": 1.0}, "v2"))
+    assert router.drift is not monitor  # the stable version is another one: so is the reference
+
+
+def test_a_model_that_is_withdrawn() -> None:
+    router, _ = made()
+    answer = wait_for(ask(router))
+    wait_for(router.withdraw("digit"))
+    status, error = status_of(router)
+    assert (status, error.code) == (404, "no_such_model")
+    assert router.drift is None and router.health()["status"] == "starting"
+    assert wait_for(feedback(router, answer, "v1")) == {"right": True}  # late, and harmless
+    with pytest.raises(ValueError, match="'digit' is not served"):
+        wait_for(router.withdraw("digit"))
+
+
+def test_a_model_that_is_withdrawn_while_it_computes() -> None:
+    router, replicas = made()
+    replicas.delay, replicas.features = 0.05, [0.5]
+
+    async def run():
+        asked = asyncio.create_task(ask(router))
+        await asyncio.sleep(0.01)
+        await router.withdraw("digit")
+        return await asked
+
+    assert wait_for(run())["output"] == {"digit": "v1"}

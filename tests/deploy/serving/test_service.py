@@ -38,7 +38,7 @@ def pool():
 
 @pytest.fixture(scope="module")
 def service():
-    started = BackgroundService("--replicas", "digit=2", "--judge-after", "10")
+    started = BackgroundService("--replicas", "digit=2,embed=1", "--judge-after", "10")
     parent = psutil.Process(started._process.pid)
     folders = f"zoo{parent.pid}_*"
     assert len(list(Path("/tmp").glob(folders))) == 1
@@ -58,12 +58,43 @@ def hits(service) -> float:
 
 def test_it_answers_and_remembers(service, pool) -> None:
     health = service.http.get("/health").json()
-    assert health == {"status": "ok", "models": {"digit": {"v1": 1.0}}, "cache": "up"}
+    models = {"digit": {"v1": 1.0}, "embed": {"v1": 1.0}}
+    assert health == {"status": "ok", "models": models, "cache": "up"}
     first, second = (
         service.http.post("/v1/predict", json=pool[0]["body"]).json() for _ in range(2)
     )
     assert first["output"] == second["output"] == pool[0]["expect"]
     assert (first["cached"], second["cached"]) == (False, True)
+
+
+def test_a_model_is_withdrawn_and_its_process_ends(service) -> None:
+    vector = service.ask("embed", text="The cat sat on the mat").json()["output"]["embedding"]
+    assert sum(value**2 for value in vector) == pytest.approx(1, abs=1e-3)
+    before = {one["name"] for one in service.processes()}
+    service.command("withdraw", model="embed")
+    after = {one["name"]: one["megabytes"] for one in service.processes()}
+    assert before - after.keys() == {"ServeReplica:embed-v1"}
+    assert service.ask("embed", text="The cat").status_code == 404
+    with pytest.raises(ServiceFailed, match="'embed' is not served, only digit"):
+        service.command("withdraw", model="embed")
+    with pytest.raises(ServiceFailed, match="the last model"):
+        service.command("withdraw", model="digit")
+    assert 150 < after["ServeReplica:digit-v1"] < 400
+    assert service.usage()["megabytes"] > sum(after.values()) * 0.9
+
+
+def test_nothing_runs_that_is_not_needed(service) -> None:
+    names = [one["name"] for one in service.processes()]
+    assert sorted(names) == sorted(
+        ["service", "valkey-server", "gcs_server", "raylet", "DashboardAgent", "RuntimeEnvAgent"]
+        + ["ServeController", "ProxyActor", "ServeReplica:router"]
+        + ["ServeReplica:digit-v1"] * 2
+    )
+    for process in psutil.Process(service._process.pid).children(recursive=True):
+        if process.name().startswith("ray::"):  # what would make it large
+            files = " ".join(mapped.path for mapped in process.memory_maps())
+            assert "sklearn" not in files
+    assert service.usage()["megabytes"] < 1350  # lesson 21 has 2 GB, its notebook included
 
 
 @pytest.mark.parametrize(
@@ -157,6 +188,19 @@ def test_a_bad_canary_is_rolled_back_and_taken_down(service, pool) -> None:
     service.command("tidy")
     with pytest.raises(ServiceFailed, match="no version 'v2'"):
         service.command("promote", model="digit", version="v2")
+
+
+def test_a_good_canary_gets_all_users_and_as_many_replicas(service, pool) -> None:
+    with tempfile.TemporaryDirectory() as folder:
+        save_version(load_trained("digits_vit"), Path(folder))
+        service.command("deploy", model="digit", version="v3", folder=folder, share=0.2)
+        assert service.http.get("/health").json()["models"]["digit"] == {"v1": 0.8, "v3": 0.2}
+        service.command("promote", model="digit", version="v3")
+        assert len(service.command("pids", model="digit")) == 2
+        body = pool[5]["body"]
+        answer = service.http.post("/v1/predict", json=body).json()
+        assert (answer["version"], answer["output"]) == ("v3", pool[5]["expect"])
+        assert service.command("status")["weights"]["digit"] == {"v3": 1.0}
 
 
 def test_batches_form_when_requests_come_together(service, pool) -> None:

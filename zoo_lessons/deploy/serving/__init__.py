@@ -11,6 +11,7 @@
 | `cache.py` | predictions kept in Redis, and what happens when Redis is gone |
 | `routing.py` | which version answers whom: canary weights, judgement, rollback |
 | `drift.py` | do today's inputs look like those that the model was tested on? |
+| `normal.py` | the inputs that the detector compares with |
 | `predictors.py` | the models behind one interface: a list of inputs in, a list of answers out |
 | `metrics.py` | counters in Prometheus' format, and how to read them |
 | `router.py` | checks a request, looks into the cache, asks a replica, counts |

@@ -92,6 +92,7 @@ def obey(service: Service, command: dict[str, Any]) -> dict[str, Any]:
         "status": service.status,
         "deploy": service.deploy,
         "promote": service.promote,
+        "withdraw": service.withdraw,
         "tidy": service.tidy,
         "configure": service.configure,
         "kill_replica": service.kill_replica,

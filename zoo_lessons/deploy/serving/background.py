@@ -18,6 +18,7 @@ import threading
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from pathlib import Path
 from types import TracebackType
 from typing import Any
 
@@ -161,22 +162,31 @@ class BackgroundService:
         return Reading.parse(self.http.get("/metrics").text)
 
     def usage(self) -> dict[str, float]:
-        """What all processes of the service have used: {"cpu_seconds", "megabytes"}.
+        """What all processes of the service have used: {"cpu_seconds", "megabytes"}."""
+        used = self.processes()
+        return {
+            "cpu_seconds": sum(one["cpu_seconds"] for one in used),
+            "megabytes": sum(one["megabytes"] for one in used),
+        }
+
+    def processes(self) -> list[dict[str, Any]]:
+        """What each process of the service has used: {"name", "cpu_seconds", "megabytes"}.
 
         Memory that processes share is divided among them (PSS), where the system says so.
         """
         import psutil
 
-        parent = psutil.Process(self._process.pid)
-        cpu, memory = 0.0, 0
+        parent, found = psutil.Process(self._process.pid), []
         for process in [parent, *parent.children(recursive=True)]:
             try:
                 times, full = process.cpu_times(), process.memory_full_info()
+                name = "service" if process == parent else _short_name(process.cmdline())
             except (psutil.NoSuchProcess, psutil.AccessDenied):
                 continue  # it ended meanwhile
-            cpu += times.user + times.system
-            memory += getattr(full, "pss", full.uss)
-        return {"cpu_seconds": cpu, "megabytes": memory / 1e6}
+            megabytes = getattr(full, "pss", full.uss) / 1e6
+            cpu_seconds = times.user + times.system
+            found.append({"name": name, "cpu_seconds": cpu_seconds, "megabytes": megabytes})
+        return found
 
     def stop(self) -> None:
         """Take everything down. A second call does nothing."""
@@ -218,3 +228,12 @@ class BackgroundService:
         self._log.seek(0)
         last = self._log.read().strip().splitlines()[-3:]
         return ": " + " / ".join(last) if last else ""
+
+
+def _short_name(command: list[str]) -> str:
+    """ "ray::ServeReplica:digit-v1:Replica.predict" -> "ServeReplica:digit-v1"; a path's last part
+    for a program that does not rename itself."""
+    title = command[0] if command else "ended"
+    if title.startswith("ray::"):
+        return ":".join(title.removeprefix("ray::").split(".")[0].split(":")[:2])
+    return Path(title.split(" ")[0]).name

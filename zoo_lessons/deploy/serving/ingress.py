@@ -30,10 +30,11 @@ class RayReplicas:
 
     Args:
         max_batch, window_ms: how replicas form batches.
+        normal: inputs of the time when all was well.
     """
 
-    def __init__(self, max_batch: int, window_ms: float) -> None:
-        self.batching = max_batch, window_ms
+    def __init__(self, max_batch: int, window_ms: float, normal: list[Any]) -> None:
+        self.batching, self.normal = (max_batch, window_ms), normal
         self.handles: dict[tuple[str, str], Any] = {}
 
     def handle(self, model: str, version: str) -> Any:
@@ -51,8 +52,8 @@ class RayReplicas:
         except (BackPressureError, RayError) as error:
             raise ReplicasBusy(type(error).__name__) from error
 
-    async def reference(self, model: str, version: str) -> list[list[float]] | None:
-        return await self.handle(model, version).reference.remote()
+    async def reference(self, model: str, version: str) -> list[list[float]]:
+        return await self.handle(model, version).features.remote(self.normal)
 
 
 @serve.deployment
@@ -63,10 +64,11 @@ class Ingress:
     Args:
         settings: of the service.
         redis_url: where the cache is; None for no cache.
+        normal: inputs for the drift detector.
     """
 
-    def __init__(self, settings: Settings, redis_url: str | None):
-        self.replicas = RayReplicas(settings.max_batch, settings.window_ms)
+    def __init__(self, settings: Settings, redis_url: str | None, normal: list[Any]):
+        self.replicas = RayReplicas(settings.max_batch, settings.window_ms, normal)
         cache = PredictionCache.connect(redis_url, ttl_s=settings.cache_ttl_s)
         self.router = Router(settings, self.replicas, cache)
 
@@ -96,6 +98,9 @@ class Ingress:
 
     async def set_batching(self, max_batch: int, window_ms: float) -> None:
         self.replicas.batching = max_batch, window_ms
+
+    async def withdraw(self, model: str) -> None:
+        await self.router.withdraw(model)
 
     async def forget(self, model: str, version: str) -> None:
         """A version is about to be taken down."""

@@ -53,9 +53,6 @@ class Predictor(Protocol):
     def __call__(self, inputs: Sequence[dict[str, Any]]) -> list[Prediction]:
         """One prediction for each input, in order. All inputs make one batch."""
 
-    def reference(self) -> list[list[float]] | None:
-        """Features of inputs from the time when all was well, for the drift detector; or None."""
-
 
 class Embedder:
     """MiniLM: {"text": ...} -> {"embedding": 384 numbers of length 1}."""
@@ -70,9 +67,6 @@ class Embedder:
             self.model, self.tokenizer, texts, max_length=MAX_TOKENS, batch_size=len(texts)
         )
         return [Prediction({"embedding": rounded(vector)}) for vector in vectors.tolist()]
-
-    def reference(self) -> None:
-        return None
 
 
 class DigitReader:
@@ -95,12 +89,6 @@ class DigitReader:
             )
         ]
 
-    def reference(self) -> list[list[float]]:
-        from zoo_lessons.datasets.digits import digits
-
-        images = digits("validation", new_writers=False).images
-        return [one.features for one in self([{"image": image[0].tolist()} for image in images])]
-
 
 class Captioner:
     """The BLIP of lesson 13: {"image": base64 of RGB bytes} -> {"caption"}."""
@@ -118,9 +106,6 @@ class Captioner:
         images = pixels.reshape(-1, SHAPES_SIZE, SHAPES_SIZE, 3)
         ids = self.model.generate(pixel_values(images), max_new_tokens=24)
         return [Prediction({"caption": text}) for text in decode_batch(self.tokenizer, ids[:, 1:])]
-
-    def reference(self) -> None:
-        return None
 
 
 PREDICTORS: dict[str, Callable[[str | None], Predictor]] = {

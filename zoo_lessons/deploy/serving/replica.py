@@ -52,9 +52,9 @@ class Replica:
             for one in predictions
         ]
 
-    async def reference(self) -> list[list[float]] | None:
-        """Features of normal inputs, for the drift detector."""
-        return await asyncio.to_thread(self.predictor.reference)
+    async def features(self, inputs: list[Any]) -> list[list[float]]:
+        """What the drift detector compares: the inputs as this version of the model sees them."""
+        return [one.features for one in await asyncio.to_thread(self.predictor, inputs)]
 
     async def pid(self) -> int:
         """Of this process: whoever tests the service wants to kill it."""

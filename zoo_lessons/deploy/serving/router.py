@@ -56,7 +56,7 @@ class Replicas(Protocol):
     async def predict(self, model: str, version: str, value: Any) -> dict[str, Any]:
         """{"output", "features", "batch"}. Raises ReplicaLost, ModelFailed or ReplicasBusy."""
 
-    async def reference(self, model: str, version: str) -> list[list[float]] | None:
+    async def reference(self, model: str, version: str) -> list[list[float]]:
         """Features of normal inputs, for the drift detector."""
 
 
@@ -154,13 +154,27 @@ class Router:
         Raises:
             ValueError: weights that are no shares.
         """
+        known = self.stable.get(model)
         self.weights[model], self.stable[model] = check_weights(weights), stable
         self.in_flight.setdefault(model, 0)
         for version in weights:
             self.outcomes[model, version] = Outcomes()
-        if model == WATCHED and self.settings.drift_window:
+        if model == WATCHED and stable != known and self.settings.drift_window:
             reference = await self.replicas.reference(model, stable)
             self.drift = DriftMonitor(reference, window=self.settings.drift_window)
+            self._set_alarm(False)
+
+    async def withdraw(self, model: str) -> None:
+        """Route nobody to this model any more; its answers in the cache stay until they expire.
+
+        Raises:
+            ValueError: it is not routed to.
+        """
+        if model not in self.weights:
+            raise ValueError(f"model {model!r} is not served, only {', '.join(self.weights)}")
+        del self.weights[model], self.stable[model]
+        if model == WATCHED:
+            self.drift = None
             self._set_alarm(False)
 
     async def status(self) -> dict[str, Any]:
@@ -210,12 +224,8 @@ class Router:
     async def _compute(self, model: str, version: str, value: Any) -> dict[str, Any]:
         """Ask a replica, unless too many requests wait already."""
         if self.in_flight[model] >= self.settings.max_in_flight:
-            raise RequestError(
-                503,
-                "overloaded",
-                f"{self.in_flight[model]} requests for {model!r} are under way, which is the "
-                "limit; try again later",
-                retry_after=RETRY_AFTER_S,
+            raise _overloaded(
+                f"{self.in_flight[model]} requests for {model!r} are under way, which is the limit"
             )
         self._count_in_flight(model, 1)
         try:
@@ -226,13 +236,17 @@ class Router:
             raise RequestError(
                 504, "timeout", f"no answer within {self.settings.timeout_s} seconds"
             ) from None
+        except ReplicasBusy:
+            # The crowd's doing, not this version's: a good canary must not go home for it.
+            raise _overloaded(f"all replicas of {model!r} are busy") from None
         except RequestError:
             self._failed(model, version)
             raise
         finally:
             self._count_in_flight(model, -1)
         self.metrics.batch.labels(model).observe(reply["batch"])
-        if model == WATCHED and reply["features"] is not None:
+        # Another version has other features: beside the stable one's they would look like drift.
+        if model == WATCHED and version == self.stable.get(model) and reply["features"] is not None:
             self._watch(reply["features"])
         return reply["output"]
 
@@ -249,13 +263,6 @@ class Router:
                 continue
             except ModelFailed as error:
                 raise RequestError(500, "model_failed", f"the model failed: {error}") from None
-            except ReplicasBusy:
-                raise RequestError(
-                    503,
-                    "overloaded",
-                    f"all replicas of {model!r} are busy; try again later",
-                    retry_after=RETRY_AFTER_S,
-                ) from None
         raise RequestError(
             503,
             "no_replica",
@@ -277,8 +284,8 @@ class Router:
 
     def _judge(self, model: str) -> None:
         """Send this model's canaries home if they are worse."""
-        stable = self.stable[model]
-        for version, share in self.weights[model].items():
+        stable = self.stable.get(model)  # None: withdrawn while the request was under way
+        for version, share in self.weights.get(model, {}).items():
             if version == stable or share == 0:
                 continue
             judgement = judge_canary(
@@ -309,3 +316,8 @@ class Router:
 
     def _event(self, kind: str, what: str) -> None:
         self.events.append({"time": time.time(), "kind": kind, "what": what})
+
+
+def _overloaded(why: str) -> RequestError:
+    """Back-pressure: a quick "come back later" instead of a queue without an end."""
+    return RequestError(503, "overloaded", f"{why}; try again later", retry_after=RETRY_AFTER_S)

@@ -9,15 +9,18 @@ import secrets
 import shutil
 import signal
 import socket
+import sys
 import tempfile
 from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
 from types import TracebackType
-from typing import Any
+from typing import Any, NamedTuple
 
 import psutil
 
+from zoo_lessons.deploy.serving.normal import read_apart
+from zoo_lessons.deploy.serving.router import WATCHED
 from zoo_lessons.deploy.serving.settings import LOOPBACK, MODELS, Settings, require_extra
 
 FIRST = "v1"  # the version that a model starts with
@@ -37,6 +40,24 @@ _RAY_ENVIRONMENT = {
     "MALLOC_ARENA_MAX": "2",  # glibc's default keeps tens of MB per process that nobody uses
     "TOKENIZERS_PARALLELISM": "false",
 }
+
+# What Ray starts and this service has no use for: one process that asks a cloud for more machines,
+# one that shows the workers' output to the driver, and a dashboard that is switched off and yet
+# runs. Together they took 180 MB. Ray has no setting for them; a Ray that calls them by other names
+# starts them all, and a test notices.
+_NOT_STARTED = ("start_monitor", "start_log_monitor", "start_api_server")
+
+# Each of Ray's Python processes imports jsonschema, and that imports this grammar of internet
+# addresses if it is there (Jupyter brings it): a second of work and 16 MB, nine times over, for a
+# check that nobody asks for. jsonschema does without what cannot be imported.
+_NOT_IMPORTED = "rfc3987_syntax"
+
+
+class _Running(NamedTuple):
+    """One version: where its weights are (None: the course's), and how many copies it has."""
+
+    folder: str | None
+    replicas: int
 
 
 class Service:
@@ -58,7 +79,7 @@ class Service:
         self.redis_url = settings.redis_url
         self._cache_port = 0
         self._folder: Path | None = None
-        self._versions: dict[str, dict[str, str | None]] = {name: {} for name in settings.replicas}
+        self._versions: dict[str, dict[str, _Running]] = {name: {} for name in settings.replicas}
         self._weights: dict[str, dict[str, float]] = {}
         self._stable: dict[str, str] = {}
         self._router: Any = None
@@ -93,9 +114,11 @@ class Service:
         self._folder = Path(tempfile.mkdtemp(prefix=f"zoo{os.getpid()}_", dir="/tmp"))
         if self.settings.cache and self.redis_url is None:
             self.start_cache()
+        watched = WATCHED in self.settings.replicas and self.settings.drift_window > 0
+        normal = read_apart() if watched else []  # before the rest takes its memory
         ray, serve = self._start_ray()
         for model in self.settings.replicas:
-            self._versions[model][FIRST] = None
+            self._versions[model][FIRST] = _Running(None, self.settings.replicas[model])
             self._weights[model], self._stable[model] = {FIRST: 1.0}, FIRST
         from zoo_lessons.deploy.serving.ingress import Ingress
 
@@ -105,7 +128,7 @@ class Service:
             max_ongoing_requests=1000,
             health_check_period_s=1,
             ray_actor_options={"num_cpus": 0},
-        ).bind(self.settings, redis_url)
+        ).bind(self.settings, redis_url, normal)
         targets = [
             serve.RunTarget(
                 self._deployment(model, None), name=f"{model}-{FIRST}", route_prefix=None
@@ -119,8 +142,6 @@ class Service:
 
     def stop(self) -> None:
         """Stop everything. Does nothing where nothing runs."""
-        import sys
-
         if "ray" in sys.modules:
             import ray
             from ray import serve
@@ -141,6 +162,8 @@ class Service:
         # Ray's processes talk to each other through pickle. The token keeps everyone else out.
         os.environ["RAY_AUTH_MODE"] = "token"
         os.environ["RAY_AUTH_TOKEN"] = secrets.token_hex(32)
+        assert self._folder is not None
+        _keep_small(self._folder / "lean")
         import ray
         from ray import serve
         from ray.serve.config import HTTPOptions
@@ -174,17 +197,22 @@ class Service:
 
     # --- versions ------------------------------------------------------------------------------
 
-    def deploy(self, model: str, version: str, folder: str | None, share: float) -> None:
+    def deploy(
+        self, model: str, version: str, folder: str | None, share: float, replicas: int = 1
+    ) -> None:
         """Start a new version beside the stable one, and give it a share of the users.
 
         Args:
             model: one that is served.
             version: a new name; letters, digits, dots and underscores.
-            folder: with its weights, see `predictors.save_version`.
+            folder: with its weights, see `predictors.save_version`. It must stay: a replica that
+                dies is started from it again.
             share: of the users, from 0 to 1.
+            replicas: its copies. Few users need few; `promote` brings them to the settings' number.
 
         Raises:
-            ValueError: an unknown model, a version that is there already, or a wrong share.
+            ValueError: an unknown model, a version that is there already, a wrong share, or no
+                replica.
         """
         from ray import serve
 
@@ -195,8 +223,11 @@ class Service:
             raise ValueError(f"version {version!r} must be letters, digits, dots and underscores")
         if not 0 <= share <= 1:
             raise ValueError(f"share={share} must lie between 0 and 1")
-        serve.run(self._deployment(model, folder), name=f"{model}-{version}", route_prefix=None)
-        self._versions[model][version] = folder
+        if replicas < 1:
+            raise ValueError(f"replicas={replicas} must be at least 1")
+        canary = self._deployment(model, folder, replicas)
+        serve.run(canary, name=f"{model}-{version}", route_prefix=None)
+        self._versions[model][version] = _Running(folder, replicas)
         self._weights[model] = {self._stable[model]: 1 - share, version: share}
         self._tell_router(model)
 
@@ -206,14 +237,37 @@ class Service:
         Raises:
             ValueError: no such version runs.
         """
+        from ray import serve
+
         self._require_model(model)
         if version not in self._versions[model]:
             raise ValueError(
                 f"{model} has no version {version!r}, only {', '.join(self._versions[model])}"
             )
+        folder, copies = self._versions[model][version]
+        if copies != self.settings.replicas[model]:
+            serve.run(self._deployment(model, folder), name=f"{model}-{version}", route_prefix=None)
+            self._versions[model][version] = _Running(folder, self.settings.replicas[model])
         self._weights[model], self._stable[model] = {version: 1.0}, version
         self._tell_router(model)
         self.tidy()
+
+    def withdraw(self, model: str) -> None:
+        """Serve this model no longer: users get a 404, and its processes and their memory are free.
+
+        Raises:
+            ValueError: it is not served, or is the last one.
+        """
+        from ray import serve
+
+        self._require_model(model)
+        if len(self._versions) == 1:
+            raise ValueError(f"{model} is the last model that is served: stop the service instead")
+        self._router.withdraw.remote(model).result(timeout_s=10)
+        for version in self._versions.pop(model):
+            self._router.forget.remote(model, version).result(timeout_s=10)
+            serve.delete(f"{model}-{version}")
+        del self._weights[model], self._stable[model]
 
     def tidy(self) -> list[str]:
         """Take down versions that nobody is sent to any more, and return their names."""
@@ -290,12 +344,12 @@ class Service:
 
     # --- how -----------------------------------------------------------------------------------
 
-    def _deployment(self, model: str, folder: str | None) -> Any:
+    def _deployment(self, model: str, folder: str | None, replicas: int | None = None) -> Any:
         from zoo_lessons.deploy.serving.replica import Replica
 
         s = self.settings
         return Replica.options(
-            num_replicas=s.replicas[model],
+            num_replicas=replicas or s.replicas[model],
             max_ongoing_requests=s.max_in_flight,
             health_check_period_s=0.5,
             health_check_timeout_s=5,
@@ -311,7 +365,7 @@ class Service:
 
     def _tell_router(self, model: str) -> None:
         told = self._router.set_weights.remote(model, self._weights[model], self._stable[model])
-        told.result(timeout_s=60)
+        told.result(timeout_s=120)
 
     def _require_model(self, model: str) -> None:
         if model not in self._versions:
@@ -319,6 +373,25 @@ class Service:
                 f"model {model!r} is not served, only {', '.join(self._versions)} "
                 f"(of {', '.join(MODELS)})"
             )
+
+
+def _keep_small(folder: Path) -> None:
+    """Start less, and import less, in this process and those that Ray starts.
+
+    Args:
+        folder: is made, and put first on the path where Python looks for modules.
+    """
+    folder.mkdir()
+    text = f'raise ImportError("{_NOT_IMPORTED} is left out of this service, to save memory")\n'
+    (folder / f"{_NOT_IMPORTED}.py").write_text(text, encoding="utf-8")
+    sys.modules.setdefault(_NOT_IMPORTED, None)  # this process has read its path already
+    others = [path for path in [os.environ.get("PYTHONPATH")] if path]
+    os.environ["PYTHONPATH"] = os.pathsep.join([str(folder), *others])
+    from ray._private.node import Node
+
+    for name in _NOT_STARTED:
+        if hasattr(Node, name):
+            setattr(Node, name, lambda node, **options: None)
 
 
 def _children() -> set[int]:
