@@ -23,14 +23,16 @@ extensions = [
 
 # Lessons: shown as they are stored, never executed.
 nb_execution_mode = "off"
-nb_code_prompt_show = "Show the {type}"
-nb_code_prompt_hide = "Hide the {type}"
+nb_code_prompt_show = "Show the set-up cell"  # the only cell that is folded
+nb_code_prompt_hide = "Hide the set-up cell"
 nb_merge_streams = True
+nb_render_markdown_format = "myst"  # links and formulas in outputs are those of the text
 myst_enable_extensions = ["amsmath", "dollarmath"]
 myst_heading_anchors = 4
 # The anchors that links between lessons use.
 myst_heading_slug_func = "zoo_lessons.lab.anchors.heading_anchor"
-suppress_warnings = ["mystnb.unknown_mime_type"]
+# Fields of one name in several classes: which is meant does not matter, for none is a link.
+suppress_warnings = ["ref.python"]
 
 # Formulas, without a network.
 mathjax_path = "mathjax/tex-svg.js"

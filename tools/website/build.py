@@ -10,11 +10,11 @@ import sys
 import time
 import tomllib
 from collections.abc import Iterator
+from importlib.metadata import distribution
 from pathlib import Path
 from typing import Any
 
 import nbformat
-from sphinx.cmd.build import build_main
 
 from tools.website.links import LinkCheck, check_site
 from tools.website.pages import LinkError, Links, NotebookPage, widget_place
@@ -32,6 +32,7 @@ EXTERNAL_LINKS = "external-links.txt"
 DOCUMENTS = ("README.md", "CONTRIBUTING.md", "CHANGELOG.md", "data/README.md")
 GLOSSARY = "notebooks/glossary.md"
 SOLUTIONS = "notebooks/solutions/index.md"
+GUIDE = "docs/instructors.md"
 # The library's packages in the order in which one thing builds on the other.
 PACKAGES = {
     "layers": "the parts that models are made of",
@@ -76,6 +77,8 @@ class Website:
             self.collect()
         except LinkError as error:
             raise SiteError(str(error)) from None
+        from sphinx.cmd.build import build_main  # not at the top: the tests can do without Sphinx
+
         # Warnings are errors: most are references that lead nowhere.
         options = ["--quiet", "--fail-on-warning", "--jobs", "2"]
         doctrees = self.source.with_name("site-doctrees")
@@ -119,7 +122,11 @@ class Website:
             self._notebook(path)
         for path in self.documents():
             text = (self.root / path).read_text("utf8")
-            self._write(path, self.links.markdown(text, path.rpartition("/")[0]))
+            text = self.links.markdown(text, path.rpartition("/")[0])
+            if path == GUIDE:
+                below = [_name(other) for other in self.documents() if self._is_guide(other)]
+                text += "\n\n" + _toctree("", [f"/{name}" for name in below], hidden=True)
+            self._write(path, text)
         for path in self.links.pictures:
             (self.source / path).parent.mkdir(parents=True, exist_ok=True)
             shutil.copy(self.root / path, self.source / path)
@@ -138,7 +145,7 @@ class Website:
 
     def _notebook(self, path: str) -> None:
         nb = nbformat.read(self.root / path, as_version=4)
-        name = path.removesuffix(".ipynb")
+        name = _name(path)
         slug = name.rpartition("/")[2]
         is_solution = "/solutions/" in path
         recorded = [] if is_solution else read_states(states_path(self.root, slug))["widgets"]
@@ -186,22 +193,22 @@ class Website:
         ]
         titles = {"README.md": "Install and use", "data/README.md": "Data and licences"}
         documents = [
-            f"{titles[path]} <{path.removesuffix('.md')}>"
-            if path in titles
-            else path.removesuffix(".md")
+            f"{titles[path]} <{_name(path)}>" if path in titles else _name(path)
             for path in self.documents()
+            if not self._is_guide(path)
         ]
-        trees.append(_toctree("Exercises", [SOLUTIONS.removesuffix(".md")]))
-        look_up = [GLOSSARY.removesuffix(".md"), "api/index"]
-        trees.append(_toctree("Look up", look_up))
+        trees.append(_toctree("Exercises", [_name(SOLUTIONS)]))
+        trees.append(_toctree("Look up", [_name(GLOSSARY), "api/index"]))
         trees.append(_toctree("The course", [*documents, "third-party"]))
         return "\n".join(trees)
 
+    def _is_guide(self, path: str) -> bool:
+        """Is this the instructor's page of one lesson? Those hang below the guide itself."""
+        return path.startswith("docs/lessons/") and (self.root / GUIDE).is_file()
+
     def _solutions(self) -> str:
         slugs = [
-            path.rpartition("/")[2].removesuffix(".ipynb")
-            for path in self.notebooks()
-            if "/solutions/" in path
+            _name(path.rpartition("/")[2]) for path in self.notebooks() if "/solutions/" in path
         ]
         text = (
             "# Solutions\n\nSolved exercises, with the reasons. Try each exercise yourself first: "
@@ -236,6 +243,11 @@ def _api_page(title: str, modules: list[Path], package: Path) -> str:
     return "\n".join(parts)
 
 
+def _name(path: str) -> str:
+    """A page's name for Sphinx: its path without the ending."""
+    return path.rpartition(".")[0]
+
+
 def _glossary() -> str:
     return (
         "# Notation and glossary\n\n## Notation\n\n"
@@ -259,9 +271,7 @@ def _in_folder(value: Any, prefix: str) -> Any:
 
 
 def _copy_mathjax(target: Path) -> None:
-    """MathJax from the package that brings it for Sphinx: one file, fonts inside, and its licence."""
-    from importlib.metadata import distribution
-
+    """MathJax, from a package that brings it for Sphinx: one file and its licence."""
     files = distribution("sphinx-mathjax-offline").files or []
     wanted = [
         f for f in files if f.name == "tex-svg.js" or "/input/tex/extensions/" in f.as_posix()

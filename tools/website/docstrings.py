@@ -42,9 +42,8 @@ def as_rst(lines: list[str]) -> list[str]:
             result += _list_table([_cells(row) for row in rows], line[: _indent(line)])
             at = end
         elif not in_section and _starts_fields(lines, at):
-            inner = _indent(line)
-            end = _while(lines, at, lambda text: bool(text.strip()) and _indent(text) >= inner)
-            result += ["", *_bullets(lines[at:end], inner), ""]
+            end = _end_of_block(lines, at)
+            result += ["", *_bullets(lines[at:end], _indent(line)), ""]
             at = end
         else:
             if _BULLET.match(line) and result and _swallows(result[-1], _indent(line)):
@@ -61,6 +60,12 @@ def _while(lines: list[str], start: int, holds: Any) -> int:
     return end
 
 
+def _end_of_block(lines: list[str], start: int) -> int:
+    """Where the lines end that are indented at least as the first, without a blank one."""
+    inner = _indent(lines[start])
+    return _while(lines, start, lambda text: bool(text.strip()) and _indent(text) >= inner)
+
+
 def _starts_fields(lines: list[str], at: int) -> bool:
     """Does a list of fields, `name: what it is`, begin here?
 
@@ -71,7 +76,7 @@ def _starts_fields(lines: list[str], at: int) -> bool:
     before = next((text for text in reversed(lines[:at]) if text.strip()), "")
     if _indent(lines[at]):
         return _indent(before) < _indent(lines[at])
-    block = lines[at : _while(lines, at, lambda text: bool(text.strip()))]
+    block = lines[at : _end_of_block(lines, at)]
     return bool(before) and all(x.startswith(" ") or _FLUSH_FIELD.match(x) for x in block)
 
 

@@ -83,7 +83,8 @@ def as_page(link: str) -> str:
     """A relative link to a notebook or document as a link to its page."""
     if re.match(r"[a-z][a-z0-9+.-]*:", link):
         return link
-    return re.sub(r"\.(ipynb|md)(?=$|#)", ".html", link)
+    path, mark, anchor = link.partition("#")
+    return re.sub(r"\.(ipynb|md)$", ".html", path) + mark + anchor
 
 
 @dataclass

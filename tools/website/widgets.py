@@ -44,7 +44,7 @@ def widget_script(cls: type[ZooWidget]) -> str:
     body, found = _EXPORT.subn(r"return \1;", cls._esm)
     if found != 1 or re.search(r"^(import|export)\b", body, re.M):
         raise ValueError(
-            f"{cls.__name__}'s script must import nothing and end with 'export default {{ render }};'"
+            f"{cls.__name__}'s script must import nothing, and end with the export of its render"
         )
     render = f'(() => {{\n"use strict";\n{body}\n}})().render'
     return f"zooSite.widget({_js(script_name(cls))}, {render}, {_js(cls._css)});\n"
