@@ -328,7 +328,7 @@ def live(learner: Learner, lessons: Sequence[tuple[str, str]], run: LearnerRun) 
         run.failure = f"{step.__name__}: {type(error).__name__}: {error}"[:300]
         return
     run.lessons = [LessonRun(number) for number, _ in lessons]
-    folder = self_folder(learner.link)
+    folder = course_folder(learner.link)
 
     def one(lesson: LessonRun, path: str) -> None:
         try:
@@ -341,7 +341,7 @@ def live(learner: Learner, lessons: Sequence[tuple[str, str]], run: LearnerRun) 
             pool.submit(one, lesson, path)
 
 
-def self_folder(link: dict[str, str]) -> str:
+def course_folder(link: dict[str, str]) -> str:
     """Where an nbgitpuller link puts the course in a learner's home."""
     return link.get("targetpath") or link["repo"].rstrip("/").split("/")[-1]
 
