@@ -116,11 +116,11 @@ CARD = [
 def test_the_report_card_gives_figure_verdict_device_and_link():
     _, _, windows, int8 = report_card(CARD).data.splitlines()
     assert windows == (
-        "| **C06** Windows save compute. | ◐ partly | 27 % of the pairs. | "
-        "a processor, 2 threads, 2026-01-02 | [15, Hierarchical attention: what it saves]"
+        "| **C06** Windows save compute. | ◐\N{NO-BREAK SPACE}partly | 27 % of the pairs. | "
+        "a processor, 2 threads, 2026‑01‑02 | [15, Hierarchical attention: what it saves]"
         "(15_efficient_attention.ipynb#Hierarchical-attention:-what-it-saves) |"
     )
-    assert "● reproduced" in int8 and "a processor, 1 thread," in int8
+    assert "●\N{NO-BREAK SPACE}reproduced" in int8 and "a processor, 1 thread," in int8
     assert "[19, No such heading](19_quantization.ipynb#No-such-heading)" in int8
 
 
@@ -138,6 +138,14 @@ def test_the_report_card_is_chosen_from():
         report_card(CARD, verdict="good")
 
 
+def test_a_symbol_at_the_beginning_stays_as_it_is():
+    claim = {**CARD[0], "ours": "d_k = 1024: less", "explanation": "n^2 grows."}
+    assert "| d_k = 1024: less. |" in report_card([claim]).data
+    shown = show_claim(claim).data
+    assert "**Verdict: partly.** d_k = 1024" in shown and "> n^2 grows." in shown
+    assert "> In three layers" in show_claim(CLAIM).data
+
+
 def test_signs_are_those_of_the_verdicts():
     assert set(VERDICT_SIGNS) == set(VERDICTS)
     assert len(set(VERDICT_SIGNS.values())) == len(VERDICTS)
@@ -146,6 +154,7 @@ def test_signs_are_those_of_the_verdicts():
 def test_topics_lead_to_cells_and_lessons():
     rows = topics([Topic("Windows", ("C06",))], {"C06": CARD[0]}).data.splitlines()
     assert rows[2] == (
-        "| Windows | [C06](15_efficient_attention.ipynb#Hierarchical-attention:-what-it-saves) ◐ | "
+        "| Windows | [C06](15_efficient_attention.ipynb#Hierarchical-attention:-what-it-saves)"
+        "\N{NO-BREAK SPACE}◐ | "
         "[15](15_efficient_attention.ipynb) Sparse, hierarchical and linear attention |"
     )

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+import re
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 from IPython.display import Markdown
@@ -104,10 +105,11 @@ VERDICT_SIGNS = {
     "not measurable here": "○",
 }
 """A sign for each verdict, told apart by shape."""
+NO_BREAK_HYPHEN = "\N{NON-BREAKING HYPHEN}"
 
 
 def report_card(
-    claims: Sequence[Mapping[str, Any]], *, part: str = "", verdict: str = "", word: str = ""
+    claims: Iterable[Mapping[str, Any]], *, part: str = "", verdict: str = "", word: str = ""
 ) -> Markdown:
     """Claims with our figure, verdict, device, and a link to the cell that shows them.
 
@@ -148,7 +150,8 @@ def topics(subjects: Sequence[Topic], claims: Mapping[str, Mapping[str, Any]]) -
     for subject in subjects:
         found = [claims[id] for id in subject.claims]
         links = [
-            f"[{claim['claim']}]({cell_link(claim['cell'])}) {VERDICT_SIGNS[claim['verdict']]}"
+            f"[{claim['claim']}]({cell_link(claim['cell'])})\N{NO-BREAK SPACE}"
+            + VERDICT_SIGNS[claim["verdict"]]
             for claim in found
         ]
         lessons = [f"{_link(number)} {lesson(number).title}" for number in subject.lessons]
@@ -159,9 +162,9 @@ def topics(subjects: Sequence[Topic], claims: Mapping[str, Mapping[str, Any]]) -
 def _claim_row(claim: Mapping[str, Any]) -> tuple[str, ...]:
     return (
         f"**{claim['claim']}** {claim['says']}",
-        f"{VERDICT_SIGNS[claim['verdict']]} {claim['verdict']}",
+        f"{VERDICT_SIGNS[claim['verdict']]}\N{NO-BREAK SPACE}{claim['verdict']}",
         _sentence(claim["ours"]),
-        f"{_device(claim['machine'])}, {claim['date']}",
+        f"{_device(claim['machine'])}, {claim['date'].replace('-', NO_BREAK_HYPHEN)}",
         f"[{_heading(claim['cell'])}]({cell_link(claim['cell'])})",
     )
 
@@ -184,9 +187,11 @@ def _threads(count: int) -> str:
 
 
 def _sentence(text: str) -> str:
-    """The text with a capital letter and a full stop, on one line."""
+    """The text with a capital letter and a full stop, on one line. A symbol, as d_k, stays."""
     text = " ".join(text.split())
-    return text and text[0].upper() + text[1:].rstrip(".") + "."
+    if re.match(r"[^\W\d_]+(?![\w^])", text):
+        text = text[0].upper() + text[1:]
+    return text and text.rstrip(".") + "."
 
 
 def _model_row(row: Mapping[str, Any]) -> list[str]:
