@@ -18,6 +18,7 @@ from zoo_lessons.models.blip import (
     BlipForQuestionAnswering,
 )
 from zoo_lessons.models.clip import CLIP, CLIPConfig, CLIPTextConfig, CLIPVisionConfig
+from zoo_lessons.models.cnn import CNN, CNNConfig, Committee, CommitteeConfig
 from zoo_lessons.models.cvt import CvT, CvTConfig
 from zoo_lessons.models.diffusion_transformer import DiT, DiTConfig
 from zoo_lessons.models.distilbert import (
@@ -58,6 +59,10 @@ __all__ = [
     "CLIPConfig",
     "CLIPTextConfig",
     "CLIPVisionConfig",
+    "CNN",
+    "CNNConfig",
+    "Committee",
+    "CommitteeConfig",
     "CvT",
     "CvTConfig",
     "DiT",
