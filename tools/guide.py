@@ -124,8 +124,12 @@ def load_notes(number: str) -> dict[str, Any]:
 
 
 def annotated_lessons() -> list[Lesson]:
-    """The lessons that have notes for instructors."""
-    return [entry for entry in LESSONS if notes_path(entry.number).exists()]
+    """The lessons that are there and have notes for instructors."""
+    return [
+        entry
+        for entry in LESSONS
+        if notes_path(entry.number).exists() and source(entry.number).exists()
+    ]
 
 
 # --- misconceptions -----------------------------------------------------------------------------

@@ -22,7 +22,8 @@ def test_generated_files_are_current():
 
 def test_each_page_in_docs_lessons_belongs_to_notes():
     pages = {path.stem for path in guide.NOTES.glob("*.md")}
-    assert pages == {path.stem for path in guide.NOTES.glob("*.toml")}
+    assert pages == {entry.slug for entry in guide.annotated_lessons()}
+    assert {path.stem for path in guide.NOTES.glob("*.toml")} <= {entry.slug for entry in LESSONS}
 
 
 @pytest.mark.parametrize("number", NUMBERS)
