@@ -5,7 +5,7 @@ export PYTHON
 SETUP = python=$$(sh tools/python.sh) && "$$python" tools/setup_environment.py
 RUN = .venv/bin/python
 
-.PHONY: lab serve test notebooks check record budgets robust site lint clean
+.PHONY: lab serve test notebooks check record budgets robust site workshop lint clean
 lab: ;       @$(SETUP) && $(RUN) tools/start_lab.py $(ARGS)
 serve: ;     @$(SETUP) --serve && $(RUN) -m zoo_lessons.deploy.serving $(ARGS)
 test: ;      @$(SETUP) --test && $(RUN) tools/offline.py $(RUN) tools/run_tests.py $(ARGS)
@@ -15,5 +15,6 @@ record: ;    @$(SETUP) && $(RUN) -m zoo_lessons.records $(ARGS)
 budgets: ;   @$(SETUP) --test && $(RUN) -m tools.budgets measure $(ARGS)
 robust: ;    @$(SETUP) --test && $(RUN) -m tools.robust $(ARGS)
 site: ;      @$(SETUP) --site && $(RUN) -m tools.website $(ARGS)
+workshop: ;  @$(SETUP) && $(RUN) -m tools.workshop $(ARGS)
 lint: ;      @$(SETUP) --test && $(RUN) -m ruff check . && $(RUN) -m ruff format --check .
 clean: ;     rm -rf build dist *.egg-info .pytest_cache .ruff_cache .hypothesis
