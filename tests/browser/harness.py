@@ -128,6 +128,7 @@ class Lab:
             "JUPYTERLAB_SETTINGS_DIR": home / "settings",
             "JUPYTERLAB_WORKSPACES_DIR": home / "workspaces",
             "IPYTHONDIR": home / "ipython",
+            "ZOO_PROGRESS": home / "progress.json",
         }
         port = _free_port()
         self._token = secrets.token_hex(16)

@@ -15,8 +15,9 @@ from typing import TYPE_CHECKING, Any
 
 from zoo_lessons.lab.curriculum import lesson
 
-# These two have their module's name. Imported here, the name means the function from the start.
+# These have their module's name. Imported here, the name means the function from the start.
 from zoo_lessons.lab.environment import environment
+from zoo_lessons.lab.progress import forget_progress, progress
 from zoo_lessons.lab.quiz import quiz
 
 if TYPE_CHECKING:
@@ -58,12 +59,14 @@ __all__ = [
     "begin",
     "check",
     "environment",
+    "forget_progress",
     "glossary",
     "heatmap",
     "heatmaps",
     "lines",
     "model_table",
     "notation",
+    "progress",
     "quiz",
     "report_card",
     "routes",

@@ -19,6 +19,7 @@ from zoo_lessons.lab.curriculum import LESSONS
 from zoo_lessons.lab.exercises.audit import audit
 from zoo_lessons.lab.exercises.grading import CheckResult, Exercise, Mistake, Verdict, grade
 from zoo_lessons.lab.exercises.run import Case
+from zoo_lessons.lab.progress import note
 
 __all__ = [
     "Case",
@@ -45,6 +46,9 @@ class UnknownExercise(KeyError):
 def check(id: str, answer: Any) -> CheckResult:
     """Check a learner's answer to an exercise.
 
+    Where a learner has opened the notebook, that the exercise passed is kept on this computer; see
+    `zoo_lessons.lab.progress`.
+
     Args:
         id: lesson and name, "02.causal_mask".
         answer: the learner's function, or the value where the exercise asks for one.
@@ -55,7 +59,9 @@ def check(id: str, answer: Any) -> CheckResult:
     Raises:
         UnknownExercise: no exercise has this id.
     """
-    return grade(exercise(id), answer)
+    result = grade(exercise(id), answer)
+    note(id, result.status, answer)
+    return result
 
 
 def exercise(id: str) -> Exercise:

@@ -4,6 +4,7 @@ function render({ model, el }) {
   const { parts, lessons, columns, models, shipping, routes } = model.get("_map");
   const sync = saver(model);
   const state = { selected: model.get("selected"), route: model.get("route"), hovered: null };
+  let solved = {}; // lesson -> [exercises solved, exercises]; empty until Python has told it
   const lessonOf = Object.fromEntries(lessons.map((l) => [l.number, l]));
 
   // Everything on the map: id -> { kind, data, nodes, related (set of ids) }.
@@ -33,13 +34,16 @@ function render({ model, el }) {
     item.nodes.push(element);
     return element;
   }
+  const counted = (number) => (solved[number] ? `${solved[number][0]} of ${solved[number][1]} exercises solved` : "");
+  const nameOfLesson = (l) =>
+    [`Lesson ${l.number}: ${l.title}${l.planned ? " (planned)" : ""}`, counted(l.number)].filter(Boolean).join(", ");
   const small = (text) => h("span", { class: "zm-small" }, text);
 
   const path = h("div", { class: "zm-path", role: "group", "aria-label": "Lessons" }, ...parts.map(({ id, name }) =>
     h("div", { class: "zm-part" }, h("p", { class: "zm-title" }, `Part ${id}: ${name}`),
       h("div", { class: "zm-numbers" }, ...lessons.filter((l) => l.part === id).map((l) => {
-        const button = node(l.number, `zm-number${l.planned ? " zm-planned" : ""}`, l.number);
-        button.setAttribute("aria-label", `Lesson ${l.number}: ${l.title}${l.planned ? " (planned)" : ""}`);
+        const button = node(l.number, `zm-number${l.planned ? " zm-planned" : ""}`, h("span", {}, l.number), h("span", { class: "zm-done" }));
+        button.setAttribute("aria-label", nameOfLesson(l));
         return button;
       })))));
   const partBand = h("div", { class: "zm-columns", role: "group", "aria-label": "Parts" }, ...columns.map((groups) =>
@@ -60,8 +64,9 @@ function render({ model, el }) {
   const live = liveRegion();
   const band = (title, note, content) => h("div", { class: "zm-band" },
     h("p", { class: "zoo-heading" }, title, " ", h("span", { class: "zm-note" }, note)), content);
+  const legend = h("span", {}, "dashed: planned");
   const picture = h("div", { class: "zm-picture" },
-    band("Lessons", "dashed: planned", path),
+    band("Lessons", legend, path),
     band("Parts", "with the lesson that teaches each. Point at one to see the models that use it; click to keep it", partBand),
     band("Models", "with the year of the paper", modelBand),
     band("Then made small, fast and ready to use", "", shipBand));
@@ -99,7 +104,8 @@ function render({ model, el }) {
     }
     const [taught, met] = [listed(relatedOf(item, "part")), listed(relatedOf(item, "model"))];
     const facts = [taught && `teaches: ${taught}.`, met && `works with: ${met}.`].filter(Boolean);
-    return `Lesson ${item.id} ${facts.length ? facts.join(" It ") : "is about no single part or model."}`;
+    const done = counted(item.id);
+    return `Lesson ${item.id} ${facts.length ? facts.join(" It ") : "is about no single part or model."}${done && ` ${done}.`}`;
   }
 
   /** The lesson's link. JupyterLab opens it as a tab; elsewhere it is a plain relative link. */
@@ -113,6 +119,45 @@ function render({ model, el }) {
     return link;
   }
 
+  const dots = (number) => {
+    const [done, all] = solved[number];
+    return "●".repeat(done) + "○".repeat(all - done);
+  };
+
+  /** What the learner has solved, in figures, in a bar, and in the buttons' names. */
+  function showProgress() {
+    const begun = Object.values(solved).some(([done]) => done > 0);
+    for (const lesson of lessons) {
+      const [done, all] = solved[lesson.number] || [0, 0];
+      for (const mark of path.querySelectorAll(`[data-id="${lesson.number}"] .zm-done`)) {
+        mark.replaceChildren(...(begun && all ? [
+          h("span", {}, done === all ? "✓" : `${done}/${all}`),
+          h("span", { class: "zm-bar" }, h("span", { style: `width: ${(100 * done) / all}%` })),
+        ] : []));
+        mark.closest("button").setAttribute("aria-label", nameOfLesson(lesson));
+      }
+    }
+    legend.textContent = begun
+      ? "dashed: planned; 2/5: you have solved 2 of 5 exercises, as noted on this computer; ✓: all"
+      : "dashed: planned";
+    showDetail();
+  }
+
+  /** Ask Python again now and then: exercises are solved in other notebooks meanwhile. */
+  let asked = -Infinity;
+  function askProgress() {
+    if (performance.now() - asked < 2000) return;
+    asked = performance.now();
+    try { model.send?.({ kind: "progress" }); } catch { /* no kernel: the map does without */ }
+  }
+  function hear(content) {
+    if (content.kind !== "progress") return;
+    const changed = JSON.stringify(content.lessons) !== JSON.stringify(solved);
+    solved = content.lessons;
+    if (changed) showProgress();
+    if (changed) request();
+  }
+
   function showDetail() {
     const item = items.get(state.selected);
     const { data, kind } = item;
@@ -122,6 +167,8 @@ function render({ model, el }) {
     detail.replaceChildren(
       h("p", { class: "zm-name" }, h("span", { class: "zm-kind" }, kind), title),
       h("p", { class: "zm-text" }, text, kind === "model" && h("span", { class: "zm-paper" }, ` ${data.paper}`)),
+      lesson && solved[lesson.number] && h("p", { class: "zm-exercises" },
+        `Lesson ${lesson.number}: ${counted(lesson.number)} `, h("span", { class: "zm-dots", "aria-hidden": "true" }, dots(lesson.number))),
       h("p", { class: "zm-link" }, lessonLink(lesson)));
   }
 
@@ -173,11 +220,14 @@ function render({ model, el }) {
     request();
   };
   const stops = [
-    listen(model, { "change:selected": follow, "change:route": follow }),
+    listen(model, { "change:selected": follow, "change:route": follow, "msg:custom": hear }),
     request.cancel, sync.flush,
   ];
+  root.addEventListener("pointerenter", askProgress);
+  root.addEventListener("focusin", askProgress);
   showDetail();
   request.now();
+  askProgress();
   ready(root);
   return () => stops.forEach((stop) => stop());
 }

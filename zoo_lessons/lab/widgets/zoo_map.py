@@ -8,6 +8,7 @@ import traitlets
 from matplotlib.figure import Figure
 
 from zoo_lessons.lab import curriculum
+from zoo_lessons.lab.progress import lesson_counts
 from zoo_lessons.lab.widgets.base import ZooWidget, figure_png
 from zoo_lessons.paths import repository_root
 
@@ -33,7 +34,10 @@ class ZooMap(ZooWidget):
 
     Hovering or focusing a part highlights the models that use it, and the other way round. A click
     shows one sentence and a link to the lesson. A lesson that does not exist yet is marked as
-    planned.
+    planned. Once a learner has begun, each lesson shows how many of its exercises are solved.
+
+    That is asked for by the script when it draws, and told in a message: no trait holds it, so that
+    no saved notebook does.
 
     Args:
         selected: id of a component or model of `zoo_lessons.lab.curriculum`, or a lesson's number.
@@ -52,6 +56,11 @@ class ZooMap(ZooWidget):
 
     def __init__(self, **kwargs: Any):
         super().__init__(_map=map_data(), **kwargs)
+        self.on_msg(self._tell_progress)
+
+    def _tell_progress(self, _widget: Any, content: dict, _buffers: Any) -> None:
+        if content.get("kind") == "progress":
+            self.send({"kind": "progress", "lessons": lesson_counts()})
 
     @traitlets.validate("selected")
     def _known_entry(self, proposal: dict) -> str:
