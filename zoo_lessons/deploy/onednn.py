@@ -9,6 +9,11 @@ model. These layers do it without a compiler.
 |---|---|---|---|
 | `PackedLinear` | float32, packed | float32 | float32 |
 | `Int8Linear` | int8, packed, one scale for each output | uint8, range from each input | int32 |
+| `StaticInt8Linear` | the same | uint8, range fixed by calibration | int32 |
+
+With fixed ranges, a feed-forward layer needs no pass over memory of its own between its two
+products: the first applies the activation and rounds to the grid of the second before it stores
+anything (`static_int8_linears`).
 
 The operators are those that PyTorch's own compiler calls for INT8 on a CPU (`torch.ops.onednn`).
 Inputs are *unsigned*: the VNNI instruction multiplies uint8 by int8, and for int8 inputs oneDNN has
@@ -17,13 +22,19 @@ no fast kernel on processors with VNNI but without AMX.
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+from dataclasses import dataclass
+
 import torch
 from torch import Tensor, nn
 
 from zoo_lessons.deploy.quantize import quantize_matrix
-from zoo_lessons.deploy.quantized_layers import replace_linears
+from zoo_lessons.deploy.quantized_layers import Range, replace_linears
+from zoo_lessons.layers.blocks import FeedForward
 
 LARGEST = 255  # of a uint8
+# Activations that oneDNN applies to a product before it stores it: its name and algorithm for each.
+FUSED = {"relu": ("relu", ""), "gelu": ("gelu", "none"), "gelu_new": ("gelu", "tanh")}
 
 
 def is_available() -> bool:
@@ -54,7 +65,68 @@ class PackedLinear(nn.Module):
         return torch.ops.mkldnn._linear_pointwise(x, self.packed, self.bias, "none", [], "")
 
 
-class Int8Linear(nn.Module):
+@dataclass(frozen=True)
+class Grid:
+    """256 evenly spaced numbers, stored as uint8: q stands for scale · (q - zero_point)."""
+
+    scale: float
+    zero_point: int
+
+    @classmethod
+    def over(cls, low: float, high: float) -> Grid:
+        """From the smallest to the largest number; 0 always lies on it.
+
+        A range of nothing but 0 gets the scale 1.
+        """
+        low, high = min(low, 0.0), max(high, 0.0)
+        scale = (high - low) / LARGEST or 1.0
+        return cls(scale, round(-low / scale))
+
+    def round(self, x: Tensor) -> Tensor:
+        """Float (...) -> uint8 (...), contiguous; numbers beyond the ends are cut off."""
+        on_grid = torch.add(float(self.zero_point), x.contiguous(), alpha=1 / self.scale).round_()
+        return on_grid.clamp_(0, LARGEST).to(torch.uint8)
+
+
+class _Int8Product(nn.Module):
+    """What `Int8Linear` and `StaticInt8Linear` share: a packed weight, and oneDNN's product."""
+
+    def __init__(self, linear: nn.Linear, rows: int):
+        super().__init__()
+        if not is_available():
+            raise RuntimeError("this PyTorch was built without oneDNN, expected an x86 CPU build")
+        stored = quantize_matrix(linear.weight.detach().float(), 8, "channel")
+        self.scale = stored.scale[:, 0].contiguous()  # (d_out)
+        self.packed = torch.ops.onednn.qlinear_prepack(stored.values, [rows, linear.in_features])
+        self.bias = None if linear.bias is None else linear.bias.detach().float()
+
+    def product(
+        self,
+        q: Tensor,
+        grid: Grid,
+        activation: tuple[str, str] = ("none", ""),
+        output: Grid | None = None,
+    ) -> Tensor:
+        """uint8 (..., d_in) on a grid -> float32 (..., d_out), or uint8 on the grid `output`."""
+        name, algorithm = activation
+        return torch.ops.onednn.qlinear_pointwise(
+            q,
+            grid.scale,
+            grid.zero_point,
+            self.packed,
+            self.scale,
+            None,  # the weight's zero points: it is symmetric
+            self.bias,
+            1.0 if output is None else output.scale,
+            0 if output is None else output.zero_point,
+            torch.float32 if output is None else torch.uint8,
+            name,
+            [],
+            algorithm,
+        )
+
+
+class Int8Linear(_Int8Product):
     """A trained linear layer that multiplies in INT8, with the input's range taken at each call.
 
     The input gets one grid of 256 steps, from its smallest to its largest number (and 0, which must
@@ -72,46 +144,51 @@ class Int8Linear(nn.Module):
     """
 
     def __init__(self, linear: nn.Linear, rows: int = 128):
-        super().__init__()
-        if not is_available():
-            raise RuntimeError("this PyTorch was built without oneDNN, expected an x86 CPU build")
-        stored = quantize_matrix(linear.weight.detach().float(), 8, "channel")
-        self.scale = stored.scale[:, 0].contiguous()  # (d_out)
-        self.packed = torch.ops.onednn.qlinear_prepack(stored.values, [rows, linear.in_features])
-        self.bias = None if linear.bias is None else linear.bias.detach().float()
+        super().__init__(linear, rows)
 
     @torch.no_grad()
     def forward(self, x: Tensor) -> Tensor:
         """x (..., d_in) -> (..., d_out), float32."""
-        q, scale, zero_point = to_uint8(x)
-        return torch.ops.onednn.qlinear_pointwise(
-            q,
-            scale,
-            zero_point,
-            self.packed,
-            self.scale,
-            None,  # the weight's zero points: it is symmetric
-            self.bias,
-            1.0,
-            0,
-            torch.float32,
-            "none",
-            [],
-            "",
-        )
+        grid = Grid.over(*(end.item() for end in torch.aminmax(x)))
+        return self.product(grid.round(x), grid)
 
 
-def to_uint8(x: Tensor) -> tuple[Tensor, float, int]:
-    """A tensor on its own grid of 256 steps: (uint8 values, scale, zero point).
+class StaticInt8Linear(_Int8Product):
+    """A trained linear layer that multiplies in INT8, with the input's range fixed beforehand.
 
-    The range always holds 0. A tensor of zeros gets the scale 1.
+    For inference on a CPU, as `Int8Linear`.
+
+    Args:
+        linear: a trained layer.
+        low, high: the input's range, as `quantized_layers.calibrate` gives it. Inputs beyond it are
+            cut off.
+        rows: rows of the inputs to come, for which the layout is chosen.
+        activation: applied to the output inside the kernel, a key of `FUSED`; None: none.
+        output: a grid to round the output to inside the kernel; None leaves it in float32.
+
+    Raises:
+        RuntimeError: this PyTorch has no such operators.
     """
-    low, high = (end.item() for end in torch.aminmax(x))
-    low, high = min(low, 0.0), max(high, 0.0)
-    scale = (high - low) / LARGEST or 1.0
-    zero_point = round(-low / scale)
-    on_grid = torch.add(float(zero_point), x.contiguous(), alpha=1 / scale).round_()
-    return on_grid.clamp_(0, LARGEST).to(torch.uint8), scale, zero_point
+
+    def __init__(
+        self,
+        linear: nn.Linear,
+        low: Tensor | float,
+        high: Tensor | float,
+        rows: int = 128,
+        *,
+        activation: str | None = None,
+        output: Grid | None = None,
+    ):
+        super().__init__(linear, rows)
+        self.grid, self.output = Grid.over(float(low), float(high)), output
+        self.activation = ("none", "") if activation is None else FUSED[activation]
+
+    @torch.no_grad()
+    def forward(self, x: Tensor) -> Tensor:
+        """x (..., d_in), float or already uint8 on this layer's grid -> (..., d_out)."""
+        q = x if x.dtype == torch.uint8 else self.grid.round(x)
+        return self.product(q, self.grid, self.activation, self.output)
 
 
 def pack_linears(model: nn.Module, rows: int = 128) -> nn.Module:
@@ -122,3 +199,44 @@ def pack_linears(model: nn.Module, rows: int = 128) -> nn.Module:
 def int8_linears(model: nn.Module, rows: int = 128) -> nn.Module:
     """A copy of a model with `Int8Linear` layers."""
     return replace_linears(model, lambda _, layer: Int8Linear(layer, rows))
+
+
+def static_int8_linears(
+    model: nn.Module, ranges: Mapping[str, Range], rows: int = 128
+) -> nn.Module:
+    """A copy of a model with `StaticInt8Linear` layers.
+
+    Each `FeedForward` whose activation is one of `FUSED` becomes two products with nothing between
+    them: its first layer applies the activation and stores uint8 on the grid of the second.
+
+    Args:
+        model: a trained model in eval mode.
+        ranges: of each linear layer's input, from `quantized_layers.calibrate`.
+        rows: rows of the inputs to come.
+
+    Raises:
+        KeyError: a layer without a range.
+        ValueError: a model in training mode: its dropout would be lost.
+    """
+    if any(module.training for module in model.modules()):
+        raise ValueError(f"{type(model).__name__} is in training mode: call model.eval() first")
+    fused = {
+        name: module
+        for name, module in model.named_modules()
+        if isinstance(module, FeedForward) and module.activation in FUSED
+    }
+
+    def make(name: str, layer: nn.Linear) -> StaticInt8Linear:
+        parent, _, last = name.rpartition(".")
+        if parent in fused and last == "up":
+            down = Grid.over(*(float(end) for end in ranges[f"{parent}.down"]))
+            activation = fused[parent].activation
+            return StaticInt8Linear(layer, *ranges[name], rows, activation=activation, output=down)
+        return StaticInt8Linear(layer, *ranges[name], rows)
+
+    made = replace_linears(model, make)
+    for name in fused:
+        parent, _, last = name.rpartition(".")
+        module = made.get_submodule(name)
+        setattr(made.get_submodule(parent), last, nn.Sequential(module.up, module.down))
+    return made
