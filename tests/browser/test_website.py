@@ -18,6 +18,8 @@ from tests.browser.harness import AXE
 from tools.website.build import EXTERNAL_LINKS, SITE
 
 DESK, PHONE = (1400, 1000), (390, 844)
+TIMEOUT_MS = 60_000  # a page draws in a second or two, but CI runs two workers on two cores
+expect.set_options(timeout=TIMEOUT_MS)
 LESSONS = sorted(path.name for path in SITE.glob("notebooks/[0-9]*.html"))
 # One page of each kind; the lessons' own tests come on top.
 KINDS = (
@@ -56,14 +58,15 @@ class SitePage:
             self.problems.append(f"asks {url}")
 
     def open(self, address: str) -> None:
-        self.page.goto(address, wait_until="load")
+        # Our own scripts have run by then; MathJax, which is large, may go on.
+        self.page.goto(address, wait_until="domcontentloaded", timeout=TIMEOUT_MS)
 
     def draw_widgets(self) -> int:
         """Bring every widget into sight, wait until it is drawn; return how many there are."""
         places = self.page.locator(".site-widget")
         for place in places.all():
             place.scroll_into_view_if_needed()
-            expect(place.locator(".zoo-widget[data-ready='1']")).to_be_visible(timeout=20_000)
+            expect(place.locator(".zoo-widget[data-ready='1']")).to_be_visible(timeout=TIMEOUT_MS)
             expect(place.locator(".site-widget-still")).to_be_hidden()
         return places.count()
 
@@ -187,7 +190,7 @@ def test_search_finds_softmax(open_page: Open, site: Path, where: str) -> None:
         shown.page.get_by_role("textbox", name="Search").fill("softmax")
         shown.page.keyboard.press("Enter")
         results = shown.page.locator("#search-results li a")
-        expect(results.filter(has_text="01 · Attention").first).to_be_visible(timeout=20_000)
+        expect(results.filter(has_text="01 · Attention").first).to_be_visible()
         shown.page.close()
 
 

@@ -110,7 +110,15 @@ const zooSite = (() => {
     }
   }
 
+  /** Sphinx calls the captions of the contents headings, but leaves out their level. */
+  function levelHeadings() {
+    document.querySelectorAll("[role=heading]:not([aria-level])").forEach((caption) => {
+      caption.setAttribute("aria-level", "2");
+    });
+  }
+
   followTheme();
+  levelHeadings();
   drawWhenNear();
   focusScrollers();
   addEventListener("resize", focusScrollers);
