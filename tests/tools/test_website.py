@@ -18,7 +18,6 @@ from tools.website.links import LinkCheck, check_site
 from tools.website.pages import LinkError, Links, NotebookPage, as_page
 from tools.website.widgets import note, states_script, widget_class, widget_script, write_scripts
 from zoo_lessons.lab import widgets as course_widgets
-from zoo_lessons.lab.anchors import heading_anchor
 from zoo_lessons.lab.widgets.base import ZooWidget, png_bytes
 from zoo_lessons.lab.widgets.mask_explorer import MaskExplorer
 from zoo_lessons.lab.widgets.states import read_states, states_path
@@ -302,10 +301,3 @@ def test_every_lesson_shows_its_widgets_alive(site: Path) -> None:
         assert any(entry["widget"].endswith(".Quiz") for entry in recorded), lesson.slug
         page = (site / "notebooks" / f"{lesson.slug}.html").read_text("utf8")
         assert page.count('class="site-widget"') == len(recorded), lesson.slug
-
-
-def test_headings_have_the_anchors_that_jupyterlab_gives_them(site: Path) -> None:
-    """Sphinx writes ids of its own; links to a lesson's section are translated to them."""
-    assert heading_anchor("What it costs") == "What-it-costs"
-    page = (site / "notebooks" / "00_start_here.html").read_text("utf8")
-    assert 'href="#the-zoo-map"' in page or 'href="#id' in page
