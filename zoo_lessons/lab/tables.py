@@ -129,14 +129,28 @@ def report_card(
     chosen = [
         claim
         for claim in claims
-        if (not part or lesson(claim["cell"][:2]).part == part)
-        and (not verdict or claim["verdict"] == verdict)
-        and word.lower() in " ".join(claim[k] for k in ("says", "ours", "explanation")).lower()
+        if fits_claim(
+            {**claim, "part": lesson(claim["cell"][:2]).part}, part=part, verdict=verdict, word=word
+        )
     ]
     if not chosen:
         return Markdown("No claim fits.")
     head = ("The claim", "Verdict", "Our figure", "Measured on", "Shown in")
     return _table(head, [_claim_row(claim) for claim in chosen])
+
+
+def fits_claim(claim: Mapping[str, Any], *, part: str, verdict: str, word: str) -> bool:
+    """Whether a claim has this part, this verdict and this word; "" asks for nothing.
+
+    Args:
+        claim: with "part", "verdict", and the texts "says", "ours" and "explanation".
+    """
+    text = " ".join(claim[name] for name in ("says", "ours", "explanation"))
+    return (
+        (not part or claim["part"] == part)
+        and (not verdict or claim["verdict"] == verdict)
+        and word.lower() in text.lower()
+    )
 
 
 def topics(subjects: Sequence[Topic], claims: Mapping[str, Mapping[str, Any]]) -> Markdown:
