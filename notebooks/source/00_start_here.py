@@ -164,8 +164,8 @@ lab.environment()
 # ## 6 · How exercises work
 #
 # From lesson 01 on, each lesson has at least three exercises. An exercise is a function to complete,
-# right where its idea has just been explained. The cell below it checks your answer. Nothing is marked or stored:
-# try as often as you like.
+# right where its idea has just been explained. The cell below it checks your answer. Nobody marks
+# it: try as often as you like.
 #
 # Here is a warm-up. A tensor of shape `(rows, columns)` comes in. Divide each number by the sum of
 # its **row**, so that every row sums to 1.
@@ -214,6 +214,26 @@ lab.check("00.rows_to_one", lambda x: x / x.sum(dim=1, keepdim=True))
 # Stuck? Open the hints one by one. From lesson 01 on, each lesson also has a **solutions notebook**
 # in `notebooks/solutions/`, with the answers and the reasons. Reading it does not change your own
 # notebook.
+#
+# ### Your progress
+#
+# When an exercise passes, the course notes it, so that you find your place again. The note is one
+# small file in your own folder on this computer: which exercises you have tried, how often until
+# they passed, and the day of that. It holds neither your code nor your name, and nothing is sent
+# anywhere. What this lesson checks for you (the two cells above) and what a solutions notebook
+# checks does not count.
+#
+# Once you have solved something, the zoo map in section 3 shows for each lesson how many exercises
+# are solved. Here is the same as a table, with what comes next:
+
+# %%
+lab.progress()
+
+# %% [markdown]
+# `lab.forget_progress()` deletes the file, and says what was in it. To keep none at all, set the
+# environment variable `ZOO_PROGRESS` to `off` before you start Jupyter. On Binder and Colab the file
+# lies on the machine that is lent to you, and goes with it; on Colab each notebook even has a
+# machine of its own.
 #
 # ## 7 · Quizzes
 #
