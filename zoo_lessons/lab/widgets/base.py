@@ -78,6 +78,9 @@ class StaticFallback:
     same data, same bytes.
     """
 
+    # ipywidgets 7, as on Colab, has a method of this name, which shows the live view alone.
+    _ipython_display_ = None
+
     def static_png(self) -> bytes:
         """A PNG of the widget's current state, readable without the live widget."""
         raise NotImplementedError(f"{type(self).__name__} must implement static_png()")
