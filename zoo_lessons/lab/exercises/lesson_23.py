@@ -231,7 +231,8 @@ _ALARM_CASES = (
          label="three in a row, of five"),
     Case(([[0.03, 0.04, 0.045, 0.049], [0.03, 0.04, 0.045, 0.049]], 0.05, 1),
          label="many p-values just below alpha"),
-    Case(([[0.5, 0.6], [0.7, 0.7], [0.8, 0.5], [0.02, 0.7]], 0.05, 1), label="the last window drifts"),
+    Case(([[0.5, 0.6], [0.7, 0.7], [0.8, 0.5], [0.02, 0.7]], 0.05, 1),
+         label="the last window drifts"),
 )  # fmt: skip
 
 
