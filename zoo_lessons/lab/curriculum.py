@@ -525,12 +525,14 @@ LESSONS = (
         "IV",
         60,
         ("17", "19", "21"),
-        "Which model would you ship, and how would you defend the choice?",
+        "Which model would you ship, and how would you defend it?",
         (
-            "choose a model under limits of latency, size and accuracy",
-            "take it from training to a running service",
-            "defend the choice with measured figures",
+            "choose a model, a training and a precision under limits of accuracy, time and size",
+            "judge on people never seen, and know what a choice does to its own score",
+            "take the choice from training to a file, behind a router, and through drift",
+            "decide about a retrained version by evidence",
         ),
+        models=("vit", "mae"),
     ),
     Lesson(
         "24",
@@ -1321,6 +1323,11 @@ GLOSSARY = {
         "",
         "04",
     ),
+    "cross-validation by groups": Term(
+        "Judging several times, on other groups each time, of which the model has seen nothing.",
+        "",
+        "23",
+    ),
     "CUDA graph": Term(
         "Many launches of kernels on a GPU, recorded once and repeated as one.",
         "",
@@ -1716,6 +1723,11 @@ GLOSSARY = {
     ),
     "weights (attention)": Term(
         "The softmax of the scores: how much each value counts for a query.", "A", "01"
+    ),
+    "winner's curse": Term(
+        "What was best by a measurement owes part of its score to luck.",
+        "",
+        "23",
     ),
     "WordPiece": Term(
         "A vocabulary of words and parts of words; a part that continues a word begins with ##.",
