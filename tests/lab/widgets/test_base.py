@@ -7,10 +7,12 @@ import io
 import re
 from pathlib import Path
 
+import ipywidgets
 import matplotlib
 import numpy as np
 import pytest
 import traitlets
+from IPython.core.interactiveshell import InteractiveShell
 from matplotlib.figure import Figure
 from PIL import Image
 
@@ -74,6 +76,20 @@ def test_mimebundle_has_view_picture_and_stable_text():
     assert data["text/plain"] == "Line(level=2)"
     assert metadata["image/png"]["alt"] == "Line(level=2)"
     assert second._repr_mimebundle_()[0]["image/png"] == data["image/png"]
+
+
+def test_ipywidgets_7_does_not_hide_the_picture(monkeypatch):
+    """Its `_ipython_display_` would come before `_repr_mimebundle_`: Colab has this version."""
+    called = []
+    monkeypatch.setattr(
+        ipywidgets.Widget, "_ipython_display_", lambda self: called.append(self), raising=False
+    )
+    formatter = InteractiveShell.instance().display_formatter
+    data, metadata = formatter.format(Line())
+    assert not called
+    assert data["text/plain"] == metadata["image/png"]["alt"] == "Line(level=2)"
+    formatter.format(ipywidgets.Label())
+    assert len(called) == 1, "this is not how IPython asks"
 
 
 def test_a_lesson_style_does_not_change_the_picture():
