@@ -63,8 +63,10 @@ lab.show_claim(claims["C26"])
 # %% tags=["nbval-ignore-output"]
 from collections import Counter
 
+from zoo_lessons.lab.tables import VERDICT_SIGNS
+
 counts = Counter(claim["verdict"] for claim in claims.values())
-for verdict, sign in lab.VERDICT_SIGNS.items():
+for verdict, sign in VERDICT_SIGNS.items():
     print(f"{sign} {verdict:22}{counts[verdict]:3} of {len(claims)}")
 
 # %% [markdown]

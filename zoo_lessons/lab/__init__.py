@@ -25,7 +25,6 @@ if TYPE_CHECKING:
     from zoo_lessons.lab.plots import heatmap, heatmaps, lines, show_figure, training_curves
     from zoo_lessons.lab.source import show_source
     from zoo_lessons.lab.tables import (
-        VERDICT_SIGNS,
         glossary,
         model_table,
         notation,
@@ -37,7 +36,6 @@ if TYPE_CHECKING:
 
 # name -> module; imported when first used, because PyTorch and matplotlib take a second each
 _LAZY = {
-    "VERDICT_SIGNS": "tables",
     "check": "exercises",
     "glossary": "tables",
     "heatmap": "plots",
@@ -55,7 +53,6 @@ _LAZY = {
 }
 
 __all__ = [
-    "VERDICT_SIGNS",
     "begin",
     "check",
     "environment",
