@@ -225,23 +225,32 @@ def has_own_package_source() -> bool:
 
 
 def pip_install(*arguments: str) -> None:
-    """Run pip; say in one sentence what went wrong, if the reason is a usual one.
+    """Install into .venv. Raises SetupError as `run_pip` does."""
+    run_pip("install", *arguments)
+
+
+def run_pip(action: str, *arguments: str, log: Path = LOG) -> None:
+    """Run one of pip's commands; say in a sentence what went wrong, if the reason is a usual one.
+
+    Args:
+        log: file for pip's details; it stays if pip fails.
 
     Raises:
         SetupError: pip failed.
     """
-    command = [str(PYTHON), "-m", "pip", "install", "--disable-pip-version-check"]
-    command += ["--log", str(LOG), *arguments]
-    LOG.unlink(missing_ok=True)  # pip appends, and an old failure would be taken for a new one
+    command = [str(PYTHON), "-m", "pip", action, "--disable-pip-version-check"]
+    command += ["--log", str(log), *arguments]
+    log.unlink(missing_ok=True)  # pip appends, and an old failure would be taken for a new one
     if not sys.stdout.isatty():
         command += ["--quiet", "--progress-bar", "off"]  # both help only a person
     done = subprocess.run(command, cwd=ROOT, stderr=subprocess.PIPE, text=True, errors="replace")
     if done.returncode:
-        raise SetupError(pip_failure(done.stderr, LOG.read_text("utf8", errors="replace")))
-    LOG.unlink()  # tens of megabytes that nobody needs now
+        text = log.read_text("utf8", errors="replace") if log.exists() else ""
+        raise SetupError(pip_failure(done.stderr, text, log))
+    log.unlink(missing_ok=True)  # tens of megabytes that nobody needs now
 
 
-def pip_failure(stderr: str, log: str) -> str:
+def pip_failure(stderr: str, log: str, file: Path = LOG) -> str:
     """The one sentence that pip's error messages come down to.
 
     Only the log tells for sure that the network was the reason: with few retries, stderr ends on
@@ -260,7 +269,8 @@ def pip_failure(stderr: str, log: str) -> str:
         )
     errors = [line for line in stderr.splitlines() if line.startswith("ERROR")] or ["ERROR: none"]
     shown = errors[-1].removeprefix("ERROR: ")
-    return f"pip could not install the packages ({shown}); {LOG.relative_to(ROOT)} has the details."
+    place = file.relative_to(ROOT) if file.is_relative_to(ROOT) else file
+    return f"pip could not install the packages ({shown}); {place} has the details."
 
 
 def disable_jupyter_news() -> None:

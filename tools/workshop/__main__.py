@@ -114,8 +114,13 @@ def main(arguments: Sequence[str] | None = None) -> int:
     workshop = Workshop(options)
     started = time.perf_counter()
     try:
-        if changed := bundles.changed_files(ROOT):
-            print(f"Note: {changed} files differ from the last commit; the bundles hold them.")
+        changed, new = bundles.changed_files(ROOT)
+        if changed or new:
+            print(
+                f"Note: {changed} files differ from the last commit, and the bundles hold them as "
+                f"they are now; {new} are not in git yet, and are left out.",
+                flush=True,
+            )
         for part in PARTS:
             if part in options.only:
                 print(f"{part}:", flush=True)

@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import shutil
-import subprocess
-import sys
 import zipfile
 from pathlib import Path
 
@@ -34,19 +32,19 @@ def fetch(cache: Path) -> list[Path]:
     """
     cache.mkdir(parents=True, exist_ok=True)
     pins = [line for line in PINS.read_text("utf8").splitlines() if not line.startswith("#")]
-    command = [sys.executable, "-m", "pip", "download", "--quiet", "--no-deps", "--require-hashes"]
-    command += ["--disable-pip-version-check", "--only-binary", ":all:", "--dest", str(cache)]
-    command += ["--requirement", str(PINS)]
-    if len(wheels := sorted(cache.glob("*.whl"))) == len(pins):  # then a network is not needed
-        command += ["--no-index", "--find-links", str(cache)]
-    done = subprocess.run(command, capture_output=True, text=True)
-    if done.returncode:
+    arguments = ["--no-deps", "--require-hashes", "--only-binary", ":all:"]
+    arguments += ["--requirement", str(PINS), "--dest", str(cache)]
+    wheels = sorted(cache.glob("*.whl"))
+    if len(wheels) == len(pins):  # then no network is needed
+        arguments += ["--no-index", "--find-links", str(cache)]
+    try:
+        setup_environment.run_pip("download", *arguments, log=cache / "pip.log")
+    except setup_environment.SetupError as error:
         if wheels:
-            shutil.rmtree(cache)  # damaged or of another version: the next call starts afresh
+            shutil.rmtree(cache)  # damaged, or of other versions: the next call starts afresh
         raise setup_environment.SetupError(
-            "reveal.js and MathJax could not be fetched for the slides. "
-            + setup_environment.pip_failure(done.stderr, done.stderr)
-        )
+            f"reveal.js and MathJax could not be fetched for the slides. {error}"
+        ) from None
     return sorted(cache.glob("*.whl"))
 
 

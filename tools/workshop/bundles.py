@@ -60,12 +60,12 @@ def tracked_files(root: Path) -> list[Path]:
     return sorted(path for path in paths if (root / path).is_file())
 
 
-def changed_files(root: Path) -> int:
-    """How many files differ from the last commit; bundles hold them as they are now."""
-    command = ["git", "-c", f"safe.directory={root}", "status", "--porcelain"]
-    command.append("--untracked-files=no")
+def changed_files(root: Path) -> tuple[int, int]:
+    """How many files differ from the last commit, and how many git does not know yet."""
+    command = ["git", "-c", f"safe.directory={root}", "status", "--porcelain", "-uall"]
     done = subprocess.run(command, cwd=root, capture_output=True, text=True)
-    return len(done.stdout.splitlines())
+    new = [line.startswith("??") for line in done.stdout.splitlines()]
+    return len(new) - sum(new), sum(new)
 
 
 def is_for_students(path: Path) -> bool:

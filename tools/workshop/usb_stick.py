@@ -9,7 +9,6 @@ import os
 import platform
 import re
 import shutil
-import subprocess
 import sys
 import tomllib
 import zipfile
@@ -119,35 +118,42 @@ def download(
     bundles.fresh(partial)
     sources = [wheels_from] if wheels_from else [cache] if cache.is_dir() else []
     for source in sources:
-        only = ["--no-index", "--find-links", source.resolve().as_uri()]
-        if not (failure := _pip_download(partial, [*pins, *only], target)):
+        try:
+            address = source.resolve().as_uri()
+            _pip_download(partial, [*pins, "--no-index", "--find-links", address], target)
             break
-        if wheels_from:
-            raise SetupError(f"{wheels_from} does not hold all packages: {failure}")
+        except SetupError as error:
+            if wheels_from:
+                raise SetupError(f"{wheels_from} does not hold all packages. {error}") from None
     else:
-        if target.system == "Linux" and setup_environment.wants_cpu_index():
-            torch = [pin for pin in pins if pin.startswith("torch==")]
-            index = ["--no-deps", "--index-url", setup_environment.CPU_INDEX]
-            if not _pip_download(partial, [*torch, *index], target):
-                (wheel,) = partial.glob("torch-*.whl")
-                version = wheel.name.split("-")[1]
-                pins = [f"torch=={version}" if pin in torch else pin for pin in pins]
-                pins += ["--find-links", partial.resolve().as_uri()]
-        if failure := _pip_download(partial, pins, target):
-            raise SetupError(failure)
+        _pip_download(partial, _with_cpu_build(partial, pins, target), target)
     shutil.rmtree(cache, ignore_errors=True)
     partial.rename(cache)
     return sorted(cache.glob("*.whl"))
 
 
-def _pip_download(folder: Path, arguments: Sequence[str], target: Target) -> str:
-    """Run `pip download`; return the sentence that says why it failed, or nothing."""
-    command = [sys.executable, "-m", "pip", "download", "--only-binary", ":all:"]
-    command += ["--disable-pip-version-check", "--dest", str(folder), *target.pip_arguments()]
-    if not sys.stdout.isatty():
-        command += ["--quiet", "--progress-bar", "off"]
-    done = subprocess.run([*command, *arguments], stderr=subprocess.PIPE, text=True)
-    return setup_environment.pip_failure(done.stderr, done.stderr) if done.returncode else ""
+def _with_cpu_build(folder: Path, pins: Sequence[str], target: Target) -> list[str]:
+    """The pins with PyTorch's CPU build, which is in `folder` then, where the set-up takes it."""
+    if target.system != "Linux" or not setup_environment.wants_cpu_index():
+        return list(pins)
+    torch = next(pin for pin in pins if pin.startswith("torch=="))
+    try:
+        index = ["--no-deps", "--index-url", setup_environment.CPU_INDEX]
+        _pip_download(folder, [torch, *index], target)
+    except SetupError:
+        print("  PyTorch's CPU index did not deliver; trying the usual one.", flush=True)
+        return list(pins)
+    (wheel,) = folder.glob("torch-*.whl")
+    build = f"torch=={wheel.name.split('-')[1]}"
+    others = [pin for pin in pins if pin != torch]
+    return [build, *others, "--find-links", folder.resolve().as_uri()]
+
+
+def _pip_download(folder: Path, arguments: Sequence[str], target: Target) -> None:
+    options = ["--only-binary", ":all:", "--dest", str(folder), *target.pip_arguments()]
+    setup_environment.run_pip(
+        "download", *options, *arguments, log=folder.with_name(f"{folder.name}.log")
+    )
 
 
 def write_bundle(
