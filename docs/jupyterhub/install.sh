@@ -19,10 +19,15 @@ mkdir -p "$folder"
     --constraint "$course/requirements.txt"
 npm install --silent --no-audit --no-fund --prefix "$folder" configurable-http-proxy@5.3.0
 # The kernel that all learners share: the course's environment, by its absolute path.
+rm -rf "$folder/share/jupyter/kernels/python3"
 "$course/.venv/bin/python" -c '
 import sys
 from ipykernel.kernelspec import write_kernel_spec
 write_kernel_spec(sys.argv[1])
 ' "$folder/share/jupyter/kernels/python3"
+# As in .venv: JupyterLab shall not ask each learner about news, which would be a request outside.
+mkdir -p "$folder/env/etc/jupyter/labconfig"
+echo '{"disabledExtensions": {"@jupyterlab/apputils-extension:announcements": true}}' \
+    > "$folder/env/etc/jupyter/labconfig/page_config.json"
 echo "JupyterHub is in $folder. Start it with:"
 echo "    ZOO_HUB=$folder $folder/env/bin/jupyterhub -f $course/docs/jupyterhub/jupyterhub_config.py"
