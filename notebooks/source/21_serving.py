@@ -460,7 +460,13 @@ print(f"100 look-ups without a server: nothing found: {found_nothing}; tried and
 # One command starts everything: `python -m zoo_lessons.deploy.serving`. It needs the packages of
 # the extra `serve` (`make serve` installs them). From a notebook we start the same command as a
 # child process, with two replicas that read digits and one that embeds sentences. That takes some
-# seconds.
+# seconds. The notebook's own models have done their work; it gives their memory back first.
+
+# %%
+for name, predict in {"MiniLM": embed, "the digit reader": load_predictor("digit")}.items():
+    weights = sum(parameter.numel() for parameter in predict.model.parameters())
+    print(f"{name}: {weights:,} weights of 4 bytes, {4 * weights / 1e6:.1f} MB")
+del embed, captioner, predict
 
 # %% tags=["nbval-ignore-output"]
 from zoo_lessons.deploy.serving.background import BackgroundService
@@ -505,6 +511,59 @@ for name, body in nonsense.items() if service else ():
     response = service.http.post("/v1/predict", content=body, headers=headers)
     print(f"{name}: {response.status_code}. {response.json()['error']['message'][:150]}")
     assert 400 <= response.status_code < 500
+
+# %% [markdown]
+# ### What a process costs
+#
+# One command has started many processes, and memory is what they cost. Where several share a page
+# of memory, as with PyTorch's program code, each is charged its part: this is the *proportional set
+# size*, and it may be added up.
+
+# %% tags=["nbval-ignore-output"]
+import psutil
+
+
+def megabytes():
+    """name -> MB, of this notebook and of all processes of the service"""
+    memory = psutil.Process().memory_full_info()
+    found = {"this notebook": getattr(memory, "pss", memory.uss) / 1e6}
+    for i, one in enumerate(service.processes()):
+        found[f"{i:2} {one['name']}"] = one["megabytes"]
+    return found
+
+
+if service:
+    for name, size in sorted(megabytes().items(), key=lambda item: -item[1]):
+        print(f"{size:6.0f} MB  {name}")
+    print(f"{sum(megabytes().values()):6.0f} MB  all together")
+
+# %% [markdown]
+# | process | what it does | what fills it |
+# |---|---|---|
+# | `ServeReplica:embed-v1`, `...digit-v1` | one copy of one model | Python, Ray, PyTorch, and then the weights: MiniLM's are printed above, the digit reader's are next to nothing |
+# | `ServeReplica:router` | our model router; it has no PyTorch | Python, Ray, the web framework |
+# | `ProxyActor` | load balancer: takes HTTP, passes it on | the same |
+# | `ServeController` | counts replicas, starts new ones for those that died | the same |
+# | `service` | started all of this, obeys the notebook | the same |
+# | `DashboardAgent`, `RuntimeEnvAgent` | report, prepare; Ray does not start without them | Python, Ray |
+# | `gcs_server`, `raylet` | remember what runs where; start processes | C++, no Python |
+# | `valkey-server` | the cache (Valkey speaks Redis' language) | C |
+#
+# So a replica of a *small* model costs what an empty one costs. Two things keep the sum down. A
+# replica imports what its model needs and no more: `predictors.py` loads MiniLM without
+# `transformers`. And `service.py` starts Ray without three helpers that it can spare.
+#
+# The sentence has its vector, and nobody asks for another one. A model that is not needed is
+# **withdrawn**; then its process ends, and its memory is free:
+
+# %% tags=["nbval-ignore-output"]
+if service:
+    before = sum(megabytes().values())
+    service.command("withdraw", model="embed")
+    response = service.ask("embed", text="The cat sat on the mat")
+    print(f"{response.status_code}. {response.json()['error']['message']}")
+    print(f"{before:.0f} MB before, {sum(megabytes().values()):.0f} MB after")
+    assert sum(megabytes().values()) < before
 
 
 # %% [markdown]
@@ -559,7 +618,8 @@ from zoo_lessons.deploy.serving.load import LoadProcess, Plan, summarise, timeli
 
 every_digit = digits()
 bodies = [{"type": "digit", "image": one[0].tolist()} for one in every_digit.images]
-right = load_predictor("digit")([{"image": body["image"]} for body in bodies])
+reader, inputs = load_predictor("digit"), [{"image": body["image"]} for body in bodies]
+right = [answer for i in range(0, len(inputs), 64) for answer in reader(inputs[i : i + 64])]
 pool = [
     {"body": body, "expect": answer.output, "label": label}
     for body, answer, label in zip(bodies, right, every_digit.labels.tolist(), strict=True)
@@ -659,10 +719,12 @@ lab.check("21.choose_version", choose_version)
 # ### A bad canary, live
 #
 # Someone retrained the digit reader on tilted digits only (section 8 says why). It reads those
-# well, and has forgotten much of the rest. We give it 40 % of the users. They report what the right
-# answer would have been, and the router compares the versions' wrong answers with Fisher's exact
-# test: how likely is a difference as large as this if both versions are equally good? Below 1 in
-# 1,000, the canary goes, without anybody being asked.
+# well, and has forgotten much of the rest. We give it 40 % of the users, and one replica. They
+# report what the right answer would have been, and the router compares the versions' wrong answers
+# with Fisher's exact test: how likely is a difference as large as this if both versions are equally
+# good? Below 1 in 1,000, the canary goes, without anybody being asked. Failures of a version are
+# compared in the same way. A 503 of an overloaded service is none: a crowd is not the canary's
+# fault.
 
 # %% tags=["nbval-ignore-output"]
 import tempfile
@@ -691,6 +753,7 @@ if service:
     with tempfile.TemporaryDirectory() as folder:
         save_version(forgetful, Path(folder))
         service.command("deploy", model="digit", version="v2", folder=folder, share=0.4)
+        print(f"{sum(megabytes().values()):.0f} MB, with three replicas and this notebook")
         plan = Plan(rate=30, seconds=8, users=200, feedback=True, seed=5)
         users = LoadProcess(service.url, pool, plan).rows()
     status = service.command("status")
@@ -884,8 +947,8 @@ print(f"chosen: {chosen}")
 lab.show_claim(load_claim("C29"))
 
 # %% [markdown]
-# The fixed price is memory: each replica is a process with a Python and a PyTorch of its own, and
-# Ray brings several more. For three small models on one machine, one process would do. What the
+# The fixed price is memory: section 5 has shown what each process takes, whatever the model. For
+# three small models on one machine, one process would do. What the
 # rest buys is what this lesson broke: a replica may die, a version may be bad, a cache may be gone.
 #
 # ## Quiz
