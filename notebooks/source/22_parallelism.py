@@ -770,7 +770,8 @@ lab.quiz("22")
 # - Copies average their gradients, weighted by their images. A sum would be another learning rate.
 # - A 2 × 2 mesh of processes equals one process to the last digits, and its bytes are known before it
 #   runs. ViT-G/14 needs 16 bytes a parameter and a plan.
-# - **Next:** 23 Capstone. **Read:** [Shoeybi et al. 2019](https://arxiv.org/abs/1909.08053), section 3;
+# - **Next:** [23 Capstone](23_capstone.ipynb) takes one model from a brief to a service, and defends the
+#   choice. **Read:** [Shoeybi et al. 2019](https://arxiv.org/abs/1909.08053), section 3;
 #   [Huang et al. 2019](https://arxiv.org/abs/1811.06965), section 2; [Narayanan et al.
 #   2021](https://arxiv.org/abs/2104.04473), sections 2 and 3; [Rajbhandari et al.
 #   2019](https://arxiv.org/abs/1910.02054), section 3.

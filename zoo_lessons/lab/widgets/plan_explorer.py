@@ -128,7 +128,7 @@ class PlanExplorer(ZooWidget):
 
 def _range(name: str, values: Sequence[float], limit: float) -> list[float]:
     """[lowest, highest, step] of a slider that reaches past all plans."""
-    step = {"accuracy": 0.005, "p99": 0.01, "throughput": 1.0, "kilobytes": 5.0}[name]
+    step = {"accuracy": 0.0025, "p99": 0.01, "throughput": 1.0, "kilobytes": 5.0}[name]
     low, high = min(*values, limit), max(*values, limit)
     places = np.floor(low / step) * step, np.ceil(high / step) * step
     return [round(float(place), 6) for place in places] + [step]
