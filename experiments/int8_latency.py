@@ -14,7 +14,7 @@ threads. Ways to run the same model:
   it inside the product before.
 - "ONNX Runtime fp32"; "ONNX Runtime INT8, dynamic": int8 weights with a scale for each channel;
   "ONNX Runtime INT8, norms apart": the same, where the runtime may not join a sum and the LayerNorm
-  after it into one operator, which here takes several times as long as the two;
+  after it into one operator, which took longer than the two in a profile of one thread;
   "ONNX Runtime INT8, static": with ranges from calibration (BERT only).
 
 "error" is the norm of the difference to float32, relative to the norm of the output. Sizes are
