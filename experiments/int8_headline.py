@@ -20,7 +20,7 @@ multiplies uint8 by int8, and attention's own two products stay in float32. The 
 are fixed beforehand, from texts as long as the last ones of training; so the rounding after the
 GELU happens inside the product before it. With ranges taken at each call (`int8_linears`) every
 rounding is a pass over memory of its own, which at this width costs what the products save. Windows
-are cut out by indexing, which ONNX Runtime has no fused kernel for; here both kinds keep the
+are overlapping views, which ONNX Runtime has no fused kernel for; here both kinds keep the
 kernels that they had in float32.
 
 Accuracy is measured on the INT8 model itself, on texts that no model was trained or calibrated on:
