@@ -31,7 +31,7 @@ UNSHARE = ["unshare", "--user", f"--map-user={NOBODY}", f"--map-group={NOBODY}"]
 LESSONS = {
     "01_attention": "fresh",
     "09_vit": "fresh",
-    "16_state_space_models": "read-only",
+    "15_efficient_attention": "read-only",
     "20_fusion": "read-only",
 }
 
