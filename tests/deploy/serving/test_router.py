@@ -258,6 +258,17 @@ def test_feedback_counts_once_and_for_known_answers_only() -> None:
     assert router.outcomes["digit", "v1"].right == 1
 
 
+def test_feedback_does_not_take_a_probability_for_a_digit() -> None:
+    router, _ = made()
+
+    async def run():
+        answer = await ask(router)
+        router.answers[answer["id"]] = ("digit", "v1", {"digit": 7, "probability": 1.0})
+        return await feedback(router, answer, 1)
+
+    assert wait_for(run()) == {"right": False}
+
+
 def test_drift_raises_an_alarm_once_and_shows_in_the_metrics() -> None:
     router, replicas = made(drift_window=40)
 

@@ -124,7 +124,10 @@ class Router:
         if given.id not in self.answers:
             raise RequestError(404, "unknown_id", f"no answer with id {given.id!r} is remembered")
         model, version, output = self.answers.pop(given.id)
-        right = given.label in output.values()
+        # The type counts: a probability of 1.0 is not the digit 1.
+        right = any(
+            type(value) is type(given.label) and value == given.label for value in output.values()
+        )
         outcomes = self._outcomes(model, version)
         if right:
             outcomes.right += 1
