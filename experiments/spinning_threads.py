@@ -19,7 +19,6 @@ from collections.abc import Callable
 from typing import Any
 
 import numpy as np
-import onnx
 import onnxruntime
 import torch
 from onnx import TensorProto, helper, numpy_helper

@@ -27,12 +27,14 @@
 # %% tags=["setup"]
 import importlib.util
 import os
+import subprocess
 import sys
 
 if "google.colab" in sys.modules and not importlib.util.find_spec("zoo_lessons"):
     repository = "https://github.com/transformer-zoo-lessons/transformer-zoo-lessons"
-    os.system(f"git clone --quiet --depth 1 {repository} course")
-    os.system("pip install --quiet --editable course")
+    clone = f"git clone --quiet --depth 1 {repository} course"
+    for command in (clone, "pip install --quiet --editable course"):
+        subprocess.run(command.split(), check=True)
     os.chdir("course/notebooks")
     sys.path.append(os.path.abspath(".."))
 
