@@ -12,6 +12,7 @@ import numpy as np
 import pytest
 from nbformat import v4
 
+from tools.website import build
 from tools.website.build import EXTERNAL_LINKS, SITE, Website
 from tools.website.docstrings import as_rst
 from tools.website.links import LinkCheck, check_site
@@ -23,6 +24,18 @@ from zoo_lessons.lab.widgets.mask_explorer import MaskExplorer
 from zoo_lessons.lab.widgets.states import read_states, states_path
 
 MASK = {"cell": 0, "text": "a mask", "widget": f"{MaskExplorer.__module__}.MaskExplorer"}
+
+
+# The library's reference
+
+
+@pytest.mark.parametrize("installed", [True, False])
+def test_a_module_whose_package_is_not_installed_is_named(monkeypatch, installed: bool) -> None:
+    monkeypatch.setattr(build, "find_spec", lambda name: "a package" if installed else None)
+    pages = dict(build.api_pages(build.ROOT / "zoo_lessons"))
+    shown = "automodule:: zoo_lessons.deploy.triton_kernels" in pages["api/deploy.md"]
+    assert shown == installed
+    assert ("This module needs `triton`" in pages["api/deploy.md"]) == (not installed)
 
 
 # Links

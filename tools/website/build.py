@@ -11,6 +11,7 @@ import time
 import tomllib
 from collections.abc import Iterator
 from importlib.metadata import distribution
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
@@ -42,6 +43,8 @@ PACKAGES = {
     "datasets": "the small worlds that models learn from",
     "lab": "what lessons teach with",
 }
+# Modules that import what the lessons do without.
+OPTIONAL = {"zoo_lessons.deploy.triton_kernels": "triton"}
 
 
 class SiteError(Exception):
@@ -238,8 +241,11 @@ def _api_page(title: str, modules: list[Path], package: Path) -> str:
     parts = [f"# {title}: {what}\n"]
     for path in modules:
         dotted = ".".join(path.relative_to(package.parent).with_suffix("").parts)
-        directive = f"```{{eval-rst}}\n.. automodule:: {dotted}\n   :members:\n```\n"
-        parts.append(f"## {dotted.removeprefix(f'{title}.')}\n\n{directive}")
+        text = f"```{{eval-rst}}\n.. automodule:: {dotted}\n   :members:\n```\n"
+        needs = OPTIONAL.get(dotted)
+        if needs and find_spec(needs) is None:
+            text = f"This module needs `{needs}`, which was not installed where this was built.\n"
+        parts.append(f"## {dotted.removeprefix(f'{title}.')}\n\n{text}")
     return "\n".join(parts)
 
 
