@@ -555,6 +555,17 @@ def test_a_click_shows_a_sentence_and_the_lesson(browser, checkout):
         assert "Lesson 12, CLIP: planned" in detail.inner_text()
         planned = driver.page.locator(".zm-planned")
         assert planned.count() == len(curriculum.LESSONS) - 2
+        assert "dashed: planned" in driver.page.locator(".zoo-widget").inner_text()
+
+
+def test_a_map_of_a_whole_course_says_nothing_of_plans(browser):
+    with drive(browser, ZooMap()) as driver:
+        for entry in ("causal_mask", "clip", "24"):
+            part(driver, entry).click()
+            driver.settle()
+            text = driver.page.locator(".zoo-widget").inner_text()
+            assert "planned" not in text
+            assert "undefined" not in text
 
 
 def test_map_by_keyboard(browser):

@@ -64,7 +64,7 @@ function render({ model, el }) {
   const live = liveRegion();
   const band = (title, note, content) => h("div", { class: "zm-band" },
     h("p", { class: "zoo-heading" }, title, " ", h("span", { class: "zm-note" }, note)), content);
-  const legend = h("span", {}, "dashed: planned");
+  const legend = h("span", {});
   const picture = h("div", { class: "zm-picture" },
     band("Lessons", legend, path),
     band("Parts", "with the lesson that teaches each. Point at one to see the models that use it; click to keep it", partBand),
@@ -137,9 +137,10 @@ function render({ model, el }) {
         mark.closest("button").setAttribute("aria-label", nameOfLesson(lesson));
       }
     }
-    legend.textContent = begun
-      ? "dashed: planned; 2/5: you have solved 2 of 5 exercises, as noted on this computer; ✓: all"
-      : "dashed: planned";
+    legend.textContent = [
+      lessons.some((l) => l.planned) && "dashed: planned",
+      begun && "2/5: you have solved 2 of 5 exercises, as noted on this computer; ✓: all",
+    ].filter(Boolean).join("; ");
     showDetail();
   }
 
@@ -167,8 +168,8 @@ function render({ model, el }) {
     detail.replaceChildren(
       h("p", { class: "zm-name" }, h("span", { class: "zm-kind" }, kind), title),
       h("p", { class: "zm-text" }, text, kind === "model" && h("span", { class: "zm-paper" }, ` ${data.paper}`)),
-      lesson && solved[lesson.number] && h("p", { class: "zm-exercises" },
-        `Lesson ${lesson.number}: ${counted(lesson.number)} `, h("span", { class: "zm-dots", "aria-hidden": "true" }, dots(lesson.number))),
+      ...(lesson && solved[lesson.number] ? [h("p", { class: "zm-exercises" },
+        `Lesson ${lesson.number}: ${counted(lesson.number)} `, h("span", { class: "zm-dots", "aria-hidden": "true" }, dots(lesson.number)))] : []),
       h("p", { class: "zm-link" }, lessonLink(lesson)));
   }
 
@@ -225,7 +226,7 @@ function render({ model, el }) {
   ];
   root.addEventListener("pointerenter", askProgress);
   root.addEventListener("focusin", askProgress);
-  showDetail();
+  showProgress();
   request.now();
   askProgress();
   ready(root);
