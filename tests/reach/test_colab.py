@@ -157,7 +157,8 @@ def test_a_lesson_runs_and_shows_its_widgets(colab: Colab, lesson: str) -> None:
     ours = [output for output in shown if WIDGET_VIEW in output.metadata]
     assert len(ours) > 1
     for output in shown:
-        assert "zoo_lessons" not in output.data["text/plain"], "not shown by _repr_mimebundle_"
+        text = output.data.get("text/plain", "")  # ipywidgets 7 gives a bar no text
+        assert "zoo_lessons" not in text, "not shown by _repr_mimebundle_"
     stored = (ROOT / "notebooks" / f"{lesson}.ipynb").read_text("utf8")
     for output in ours:
         manager = output.metadata[WIDGET_VIEW]["colab"]["custom_widget_manager"]["url"]
