@@ -54,7 +54,7 @@ def test_stored_notebooks_are_small_enough():
 
 def test_every_notebook_was_measured_and_the_table_is_current():
     made, written = committed()
-    if made is None:
+    if made is None and os.environ.get("CI") != "true":
         pytest.skip("no budgets are recorded: run `make budgets` on a quiet machine")
     _, measured = budgets.problems(COURSE, made, written)
     assert measured == [], f"run `{budgets.COMMAND}` on a quiet machine"

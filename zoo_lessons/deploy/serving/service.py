@@ -11,7 +11,7 @@ import signal
 import socket
 import sys
 import tempfile
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import replace
 from pathlib import Path
 from types import TracebackType
@@ -84,6 +84,7 @@ class Service:
         self._stable: dict[str, str] = {}
         self._router: Any = None
         self._not_ours = _children()
+        self._changes = contextlib.ExitStack()  # to this process, until the service stops
 
     @property
     def url(self) -> str:
@@ -153,17 +154,17 @@ class Service:
                     ray.shutdown()
         self.stop_cache()
         self._end_children(self._not_ours)
+        self._changes.close()
         if self._folder is not None:
             shutil.rmtree(self._folder, ignore_errors=True)
             self._folder = None
 
     def _start_ray(self) -> tuple[Any, Any]:
-        os.environ.update(_RAY_ENVIRONMENT)
         # Ray's processes talk to each other through pickle. The token keeps everyone else out.
-        os.environ["RAY_AUTH_MODE"] = "token"
-        os.environ["RAY_AUTH_TOKEN"] = secrets.token_hex(32)
+        token = {"RAY_AUTH_MODE": "token", "RAY_AUTH_TOKEN": secrets.token_hex(32)}
+        self._changes.enter_context(_environment({**_RAY_ENVIRONMENT, **token}))
         assert self._folder is not None
-        _keep_small(self._folder / "lean")
+        self._changes.enter_context(_kept_small(self._folder / "lean"))
         import ray
         from ray import serve
         from ray.serve.config import HTTPOptions
@@ -375,7 +376,23 @@ class Service:
             )
 
 
-def _keep_small(folder: Path) -> None:
+@contextlib.contextmanager
+def _environment(values: Mapping[str, str]) -> Iterator[None]:
+    """Set these variables of the environment, and later put back what was there."""
+    before = {name: os.environ.get(name) for name in values}
+    os.environ.update(values)
+    try:
+        yield
+    finally:
+        for name, value in before.items():
+            if value is None:
+                os.environ.pop(name, None)
+            else:
+                os.environ[name] = value
+
+
+@contextlib.contextmanager
+def _kept_small(folder: Path) -> Iterator[None]:
     """Start less, and import less, in this process and those that Ray starts.
 
     Args:
@@ -384,14 +401,23 @@ def _keep_small(folder: Path) -> None:
     folder.mkdir()
     text = f'raise ImportError("{_NOT_IMPORTED} is left out of this service, to save memory")\n'
     (folder / f"{_NOT_IMPORTED}.py").write_text(text, encoding="utf-8")
-    sys.modules.setdefault(_NOT_IMPORTED, None)  # this process has read its path already
-    others = [path for path in [os.environ.get("PYTHONPATH")] if path]
-    os.environ["PYTHONPATH"] = os.pathsep.join([str(folder), *others])
+    path = os.pathsep.join(filter(None, [str(folder), os.environ.get("PYTHONPATH")]))
+    hidden = _NOT_IMPORTED not in sys.modules
+    if hidden:  # this process has read its path already
+        sys.modules[_NOT_IMPORTED] = None  # type: ignore[assignment]
     from ray._private.node import Node
 
-    for name in _NOT_STARTED:
-        if hasattr(Node, name):
-            setattr(Node, name, lambda node, **options: None)
+    starters = {name: getattr(Node, name) for name in _NOT_STARTED if hasattr(Node, name)}
+    for name in starters:
+        setattr(Node, name, lambda node, **options: None)
+    try:
+        with _environment({"PYTHONPATH": path}):
+            yield
+    finally:
+        for name, starter in starters.items():
+            setattr(Node, name, starter)
+        if hidden:
+            del sys.modules[_NOT_IMPORTED]
 
 
 def _children() -> set[int]:
