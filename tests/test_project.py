@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import ast
 import re
 import stat
+import sys
 import tomllib
+from importlib.metadata import packages_distributions
 from pathlib import Path
 
 import pytest
@@ -16,6 +19,9 @@ ROOT = Path(__file__).resolve().parents[1]
 CONDA_NAMES = {"torch": "pytorch-cpu"}
 # What the lessons run in, but the package itself does not import: Colab brings its own.
 NOTEBOOK_SERVER = {"ipykernel", "jupyterlab", "jupytext"}
+
+# Looked for on computers that have an NVIDIA GPU; triton comes with PyTorch there.
+ONLY_WHERE_THERE = {"pynvml", "torch-tensorrt", "triton"}
 
 
 def by_name(lines: list[str]) -> dict[str, Requirement]:
@@ -66,6 +72,33 @@ def test_requirements_pin_what_the_package_and_the_notebook_server_need() -> Non
     assert set(TEST_PINS) == set(TEST_EXTRA) - NOTEBOOK_SERVER
     assert set(SERVE_PINS) == set(SERVE_EXTRA)
     assert set(SITE_PINS) == set(SITE_EXTRA)
+
+
+def imported(folder: Path) -> set[str]:
+    """Top-level names that the Python files below a folder import, but not for type hints only."""
+    names = set()
+    for path in folder.rglob("*.py"):
+        nodes: list[ast.AST] = [ast.parse(path.read_text("utf8"))]
+        while nodes:
+            node = nodes.pop()
+            if isinstance(node, ast.If) and ast.unparse(node.test) == "TYPE_CHECKING":
+                continue
+            nodes += ast.iter_child_nodes(node)
+            if isinstance(node, ast.Import):
+                names |= {alias.name for alias in node.names}
+            elif isinstance(node, ast.ImportFrom) and node.module and not node.level:
+                names.add(node.module)
+    return {name.split(".")[0] for name in names}
+
+
+def test_what_the_library_imports_is_declared() -> None:
+    """And not merely there because something else asked for it."""
+    others = imported(ROOT / "zoo_lessons") - sys.stdlib_module_names - {"zoo_lessons"}
+    known = packages_distributions()
+    distributions = {
+        canonicalize_name(name) for other in others for name in known.get(other, [other])
+    }
+    assert distributions - set(PACKAGE) - set(SERVE_EXTRA) - ONLY_WHERE_THERE == set()
 
 
 @pytest.mark.parametrize("name", sorted(PINS))
