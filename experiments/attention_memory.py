@@ -100,6 +100,7 @@ def forward_traffic() -> dict[str, list[int]]:
         "zoo_lessons.bench",
         "zoo_lessons.deploy.roofline",
         "zoo_lessons.layers.online_softmax",
+        "zoo_lessons.training.random_state",
     ],
 )
 def attention_memory() -> dict[str, Any]:

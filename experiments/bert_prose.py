@@ -335,11 +335,17 @@ def without(model: BertForPreTraining, part: str) -> BertForPreTraining:
     NAME,
     lesson="07",
     uses=[
+        "zoo_lessons.checkpoints",
+        "zoo_lessons.datasets.cleaning",
         "zoo_lessons.datasets.masking",
         "zoo_lessons.datasets.ngrams",
         "zoo_lessons.datasets.prose",
         "zoo_lessons.datasets.subwords",
         "zoo_lessons.models.bert",
+        "zoo_lessons.training.fit",
+        "zoo_lessons.training.history",
+        "zoo_lessons.training.random_state",
+        "zoo_lessons.training.schedules",
     ],
 )
 def bert_prose() -> dict[str, Any]:

@@ -228,7 +228,13 @@ def _probe(data: World, ids: Tensor, vectors: Tensor) -> float:
     uses=[
         "experiments.bert_prose",
         "zoo_lessons.datasets.masking",
+        "zoo_lessons.datasets.shapes.captions",
+        "zoo_lessons.datasets.shapes.scenes",
+        "zoo_lessons.datasets.shapes.splits",
+        "zoo_lessons.datasets.words",
         "zoo_lessons.models.bert",
+        "zoo_lessons.training.fit",
+        "zoo_lessons.training.random_state",
     ],
 )
 def bert_tasks() -> dict[str, Any]:

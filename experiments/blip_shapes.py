@@ -471,12 +471,21 @@ def _with_first(input_ids: Tensor, token: int) -> Tensor:
     NAME,
     lesson="13",
     uses=[
+        "zoo_lessons.checkpoints",
         "zoo_lessons.datasets.shapes.captions",
+        "zoo_lessons.datasets.shapes.dataset",
         "zoo_lessons.datasets.shapes.drawing",
         "zoo_lessons.datasets.shapes.questions",
+        "zoo_lessons.datasets.shapes.scenes",
         "zoo_lessons.datasets.shapes.splits",
+        "zoo_lessons.datasets.words",
         "zoo_lessons.image_text_losses",
         "zoo_lessons.models.blip",
+        "zoo_lessons.models.vit",
+        "zoo_lessons.retrieval",
+        "zoo_lessons.training.fit",
+        "zoo_lessons.training.history",
+        "zoo_lessons.training.random_state",
     ],
 )
 def blip_shapes() -> dict[str, Any]:

@@ -147,7 +147,12 @@ def judge(models: dict[str, Any]) -> Verdict:
     "c02_gradient_distance",
     claims=["C02"],
     lesson="04",
-    uses=["zoo_lessons.bench", "zoo_lessons.layers.attention", "zoo_lessons.layers.blocks"],
+    uses=[
+        "zoo_lessons.bench",
+        "zoo_lessons.layers.attention",
+        "zoo_lessons.layers.blocks",
+        "zoo_lessons.training.random_state",
+    ],
 )
 def gradient_distance() -> dict[str, Any]:
     models = {name: measure(make) for name, make in {**RECURRENT, **ATTENDING}.items()}

@@ -142,7 +142,11 @@ def judge(figures: dict[str, Any]) -> Verdict:
     "c05_gradient_depth",
     claims=["C05"],
     lesson="04",
-    uses=["zoo_lessons.layers.attention", "zoo_lessons.layers.blocks"],
+    uses=[
+        "zoo_lessons.layers.attention",
+        "zoo_lessons.layers.blocks",
+        "zoo_lessons.training.random_state",
+    ],
 )
 def c05_gradient_depth() -> dict[str, Any]:
     figures = {name: measure(join) for name, join in JOINS.items()}

@@ -98,6 +98,7 @@ def judge(
         "zoo_lessons.layers.attention",
         "zoo_lessons.layers.blocks",
         "zoo_lessons.layers.sparse_attention",
+        "zoo_lessons.training.random_state",
     ],
 )
 def c06_hierarchical() -> dict[str, Any]:

@@ -157,6 +157,7 @@ def verdict(figures: dict[str, Any]) -> Verdict:
         "zoo_lessons.datasets.masking",
         "zoo_lessons.models.albert",
         "zoo_lessons.training.fit",
+        "zoo_lessons.training.random_state",
     ],
 )
 def c07_sharing() -> dict[str, Any]:

@@ -441,6 +441,7 @@ def verdict(figures: dict[str, Any]) -> Verdict:
         "zoo_lessons.pruning",
         "zoo_lessons.training.distill",
         "zoo_lessons.training.fit",
+        "zoo_lessons.training.random_state",
     ],
 )
 def c08_distillation() -> dict[str, Any]:

@@ -173,11 +173,15 @@ def planned_runs() -> dict[str, dict[str, dict[str, Any]]]:
     "c11_stability",
     lesson="05",
     uses=[
+        "zoo_lessons.datasets.shapes.splits",
+        "zoo_lessons.datasets.words",
         "zoo_lessons.layers.attention",
         "zoo_lessons.layers.blocks",
         "zoo_lessons.models.transformer",
         "zoo_lessons.training.fit",
         "zoo_lessons.training.loop",
+        "zoo_lessons.training.random_state",
+        "zoo_lessons.training.schedules",
     ],
 )
 def c11_stability() -> dict[str, Any]:

@@ -132,6 +132,7 @@ def judge(stability: dict[str, Any], sgd: dict[str, Any], timing: dict[str, Any]
         "zoo_lessons.bench",
         "zoo_lessons.layers.attention",
         "zoo_lessons.layers.blocks",
+        "zoo_lessons.training.random_state",
     ],
 )
 def c11_timing() -> dict[str, Any]:

@@ -359,7 +359,9 @@ def _interval(values: list[float]) -> dict[str, float]:
     uses=[
         "experiments.image_training",
         "experiments.intervals",
+        "zoo_lessons.datasets.shapes.dataset",
         "zoo_lessons.datasets.shapes.drawing",
+        "zoo_lessons.datasets.shapes.scenes",
         "zoo_lessons.datasets.shapes.splits",
         "zoo_lessons.layers.patches",
         "zoo_lessons.models.cvt",

@@ -256,10 +256,15 @@ def _mean(values: list[float]) -> float:
     uses=[
         "experiments.clip_shapes",
         "zoo_lessons.contrastive",
+        "zoo_lessons.datasets.shapes.dataset",
         "zoo_lessons.datasets.shapes.drawing",
         "zoo_lessons.datasets.shapes.prompts",
         "zoo_lessons.datasets.shapes.splits",
+        "zoo_lessons.datasets.words",
         "zoo_lessons.models.clip",
+        "zoo_lessons.retrieval",
+        "zoo_lessons.training.fit",
+        "zoo_lessons.training.random_state",
         "zoo_lessons.zero_shot",
     ],
 )

@@ -314,9 +314,13 @@ def judge(gains: Mapping[str, Mapping[str, float]]) -> str:
     lesson="13",
     uses=[
         "experiments.blip_shapes",
+        "experiments.intervals",
+        "zoo_lessons.checkpoints",
         "zoo_lessons.datasets.noisy_captions",
+        "zoo_lessons.datasets.shapes.captions",
         "zoo_lessons.image_text_losses",
         "zoo_lessons.models.blip",
+        "zoo_lessons.training.random_state",
     ],
 )
 def c21_capfilt() -> dict[str, Any]:

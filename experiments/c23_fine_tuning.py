@@ -124,7 +124,12 @@ def judge(parts: dict[str, dict[str, Any]], model: dict[str, Any]) -> Verdict:
     "c23_fine_tuning",
     claims=["C23"],
     lesson="08",
-    uses=["experiments.intervals", "zoo_lessons.models.bert"],
+    uses=[
+        "experiments.intervals",
+        "zoo_lessons.checkpoints",
+        "zoo_lessons.layers.attention",
+        "zoo_lessons.models.bert",
+    ],
 )
 def c23_fine_tuning() -> dict[str, Any]:
     names = ("topic_classification", "tagging", "reading")

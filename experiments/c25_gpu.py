@@ -56,7 +56,7 @@ def judge(records: Mapping[str, Mapping[str, Any]]) -> tuple[dict[str, Any], Ver
     )
 
 
-@experiment("c25_gpu", claims=["C25"], lesson="20")
+@experiment("c25_gpu", claims=["C25"], lesson="20", uses=["zoo_lessons.gpu_bench"])
 def c25_gpu() -> dict[str, Any]:
     figures, verdict = judge(load_gpu_records())
     return {"figures": figures, "verdicts": {"C25": verdict}}

@@ -120,7 +120,12 @@ def _listed(holds: Mapping[str, bool], wanted: bool) -> str:
     "c30_three_models",
     claims=["C30"],
     lesson="14",
-    uses=["experiments.intervals", "zoo_lessons.models.flamingo"],
+    uses=[
+        "experiments.intervals",
+        "zoo_lessons.models.flamingo",
+        "zoo_lessons.models.gpt",
+        "zoo_lessons.models.vit",
+    ],
 )
 def c30_three_models() -> dict[str, Any]:
     relatives = load_record("c19_relatives")["figures"]

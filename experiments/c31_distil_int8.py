@@ -95,9 +95,12 @@ def judge(
         "experiments.c08_distillation",
         "experiments.distil_times_int8",
         "zoo_lessons.bench",
+        "zoo_lessons.datasets.topics",
         "zoo_lessons.deploy.export",
+        "zoo_lessons.early_exit",
         "zoo_lessons.models.bert",
         "zoo_lessons.models.distilbert",
+        "zoo_lessons.training.random_state",
     ],
 )
 def c31_distil_int8() -> dict[str, Any]:

@@ -94,8 +94,10 @@ def judge(gains: Sequence[Mapping[str, float]]) -> str:
     uses=[
         "experiments.blip_shapes",
         "experiments.c21_capfilt",
+        "zoo_lessons.checkpoints",
         "zoo_lessons.image_text_losses",
         "zoo_lessons.models.blip",
+        "zoo_lessons.retrieval",
     ],
 )
 def c33_pseudo_labels() -> dict[str, Any]:

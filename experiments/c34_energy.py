@@ -109,7 +109,16 @@ def judge(rows: list[dict[str, Any]]) -> Verdict:
     )
 
 
-@experiment("c34_energy", claims=["C34"], lesson="20", uses=["experiments.c25_gpu"])
+@experiment(
+    "c34_energy",
+    claims=["C34"],
+    lesson="20",
+    uses=[
+        "experiments.c25_gpu",
+        "zoo_lessons.gpu_bench",
+        "zoo_lessons.models.bert",
+    ],
+)
 def c34_energy() -> dict[str, Any]:
     rows = gpu_rows(load_gpu_records())
     counter = rapl_counter()

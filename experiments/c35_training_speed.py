@@ -140,6 +140,7 @@ def judge(training: dict[str, Any], device: str) -> Verdict:
         "zoo_lessons.layers.attention",
         "zoo_lessons.layers.blocks",
         "zoo_lessons.layers.positions",
+        "zoo_lessons.training.random_state",
     ],
 )
 def training_speed() -> dict[str, Any]:

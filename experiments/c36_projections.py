@@ -193,7 +193,7 @@ def judge(figures: dict[str, list[float]]) -> Verdict:
     )
 
 
-@experiment("c36_projections", claims=["C36"], lesson="02")
+@experiment("c36_projections", claims=["C36"], lesson="02", uses=["zoo_lessons.layers.attention"])
 def c36_projections() -> dict[str, Any]:
     figures = measure(SEEDS, STEPS)
     about = {"steps": STEPS, "batch": BATCH, "seeds": len(SEEDS), "chance": 1 / (COLOURS * SIZES)}

@@ -59,7 +59,17 @@ def again(
     return zero_shot(model.eval(), tokenizer, judged)
 
 
-@experiment("clip_shapes_seeds", lesson="12", uses=["experiments.clip_shapes"])
+@experiment(
+    "clip_shapes_seeds",
+    lesson="12",
+    uses=[
+        "experiments.clip_shapes",
+        "zoo_lessons.datasets.words",
+        "zoo_lessons.models.clip",
+        "zoo_lessons.training.fit",
+        "zoo_lessons.training.random_state",
+    ],
+)
 def clip_shapes_seeds() -> dict[str, Any]:
     judged = {
         "seen": Pictures("test", JUDGED, num_objects=(1,)),

@@ -188,12 +188,15 @@ def costs(models: dict[str, nn.Module]) -> dict[str, dict[str, int]]:
     lesson="18",
     uses=[
         "experiments.image_training",
+        "zoo_lessons.checkpoints",
         "zoo_lessons.datasets.digits",
         "zoo_lessons.diffusion",
         "zoo_lessons.models.diffusion_transformer",
         "zoo_lessons.models.gan",
         "zoo_lessons.training.augment",
+        "zoo_lessons.training.fit",
         "zoo_lessons.training.gan",
+        "zoo_lessons.training.random_state",
     ],
 )
 def digits_generators() -> dict[str, Any]:

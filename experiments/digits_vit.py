@@ -31,8 +31,9 @@ NAME, STEPS, SEED = "digits_vit", 900, 0
     uses=[
         "experiments.digits_recipe",
         "experiments.image_training",
-        "zoo_lessons.datasets.digits",
+        "zoo_lessons.checkpoints",
         "zoo_lessons.datasets.digit_shifts",
+        "zoo_lessons.datasets.digits",
         "zoo_lessons.models.vit",
     ],
 )

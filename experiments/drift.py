@@ -115,6 +115,7 @@ def retrained(model: torch.nn.Module, seed: int) -> dict[str, dict[str, float]]:
     uses=[
         "experiments.digits_vit",
         "experiments.image_training",
+        "zoo_lessons.checkpoints",
         "zoo_lessons.datasets.digit_shifts",
         "zoo_lessons.datasets.digits",
         "zoo_lessons.deploy.serving.drift",

@@ -88,7 +88,12 @@ def timed(kind: str, rows: int) -> Comparison:
 @experiment(
     "fusion_time",
     lesson="20",
-    uses=["zoo_lessons.bench", "zoo_lessons.deploy.fuse", "zoo_lessons.deploy.roofline"],
+    uses=[
+        "zoo_lessons.bench",
+        "zoo_lessons.deploy.fuse",
+        "zoo_lessons.deploy.roofline",
+        "zoo_lessons.training.random_state",
+    ],
 )
 def fusion_time() -> dict[str, Any]:
     from torch._inductor import config

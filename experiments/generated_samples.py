@@ -135,6 +135,7 @@ def effects(found: dict[str, Any], counts: tuple[int, ...] = LABELS) -> list[dic
         "experiments.effects",
         "experiments.image_training",
         "zoo_lessons.adversarial",
+        "zoo_lessons.checkpoints",
         "zoo_lessons.datasets.digits",
         "zoo_lessons.diffusion",
         "zoo_lessons.models.diffusion_transformer",

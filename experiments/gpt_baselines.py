@@ -82,6 +82,7 @@ def by_place(losses: Tensor) -> list[float]:
     lesson="06",
     uses=[
         "experiments.gpt_prose",
+        "zoo_lessons.checkpoints",
         "zoo_lessons.datasets.ngrams",
         "zoo_lessons.datasets.prose",
         "zoo_lessons.datasets.subwords",

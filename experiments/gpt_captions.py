@@ -103,7 +103,12 @@ def perplexities(model: GPT, captions: dict[str, Encoded]) -> dict[str, float]:
         "zoo_lessons.datasets.shapes.captions",
         "zoo_lessons.datasets.shapes.grammar",
         "zoo_lessons.datasets.shapes.splits",
+        "zoo_lessons.datasets.words",
+        "zoo_lessons.generation",
         "zoo_lessons.models.gpt",
+        "zoo_lessons.training.fit",
+        "zoo_lessons.training.random_state",
+        "zoo_lessons.training.schedules",
     ],
 )
 def gpt_captions() -> dict[str, Any]:

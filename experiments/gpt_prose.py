@@ -119,9 +119,14 @@ def per_amount(nats_per_token: float, counted: dict[str, int]) -> dict[str, floa
     NAME,
     lesson="06",
     uses=[
+        "zoo_lessons.checkpoints",
         "zoo_lessons.datasets.prose",
         "zoo_lessons.datasets.subwords",
         "zoo_lessons.models.gpt",
+        "zoo_lessons.training.fit",
+        "zoo_lessons.training.history",
+        "zoo_lessons.training.random_state",
+        "zoo_lessons.training.schedules",
     ],
 )
 def gpt_prose() -> dict[str, Any]:

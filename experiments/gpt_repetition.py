@@ -104,7 +104,9 @@ def measure(
     uses=[
         "experiments.gpt_prose",
         "experiments.intervals",
+        "zoo_lessons.checkpoints",
         "zoo_lessons.datasets.prose",
+        "zoo_lessons.datasets.subwords",
         "zoo_lessons.generation",
         "zoo_lessons.models.gpt",
     ],

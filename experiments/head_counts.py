@@ -108,7 +108,15 @@ def measure_cost(rounds: int = 21) -> dict[str, Any]:
     return {"counted": counted, "times": times.as_dict()}
 
 
-@experiment("head_counts", lesson="02", uses=["zoo_lessons.bench", "zoo_lessons.layers.attention"])
+@experiment(
+    "head_counts",
+    lesson="02",
+    uses=[
+        "zoo_lessons.bench",
+        "zoo_lessons.layers.attention",
+        "zoo_lessons.layers.positions",
+    ],
+)
 def head_counts() -> dict[str, Any]:
     about = {"steps": STEPS, "seeds": len(SEEDS), "d_model": D_MODEL, "chance": 1 / SYMBOLS}
     cost = {"width": COST_WIDTH, "length": COST_LENGTH, **measure_cost()}

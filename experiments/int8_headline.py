@@ -229,6 +229,7 @@ def summary(runs: list[dict[str, Any]]) -> dict[str, Any]:
         "zoo_lessons.layers.window_attention",
         "zoo_lessons.training.fit",
         "zoo_lessons.training.loop",
+        "zoo_lessons.training.random_state",
     ],
 )
 def int8_headline() -> dict[str, Any]:

@@ -131,6 +131,7 @@ def judge(
         "zoo_lessons.layers.blocks",
         "zoo_lessons.layers.sparse_attention",
         "zoo_lessons.layers.window_attention",
+        "zoo_lessons.training.random_state",
     ],
 )
 def int8_headline_time() -> dict[str, Any]:

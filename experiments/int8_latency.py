@@ -357,6 +357,7 @@ def judge(
         "zoo_lessons.layers.attention",
         "zoo_lessons.models.bert",
         "zoo_lessons.models.vit",
+        "zoo_lessons.training.random_state",
     ],
 )
 def int8_latency() -> dict[str, Any]:

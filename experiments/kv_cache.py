@@ -72,7 +72,12 @@ def summary(comparisons: list[Comparison], cache_bytes: list[int]) -> dict[str, 
 @experiment(
     "kv_cache",
     lesson="06",
-    uses=["zoo_lessons.bench", "zoo_lessons.layers.cache", "zoo_lessons.models.gpt"],
+    uses=[
+        "zoo_lessons.bench",
+        "zoo_lessons.layers.cache",
+        "zoo_lessons.models.gpt",
+        "zoo_lessons.training.random_state",
+    ],
 )
 def kv_cache() -> dict[str, Any]:
     seed_everything(0)

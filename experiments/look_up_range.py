@@ -167,6 +167,7 @@ def computed_pairs() -> dict[str, float | None]:
         "zoo_lessons.layers.sparse_attention",
         "zoo_lessons.training.fit",
         "zoo_lessons.training.loop",
+        "zoo_lessons.training.random_state",
     ],
 )
 def look_up_range() -> dict[str, Any]:

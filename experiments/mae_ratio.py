@@ -70,6 +70,7 @@ def measure(
         "zoo_lessons.models.mae",
         "zoo_lessons.models.vit",
         "zoo_lessons.training.augment",
+        "zoo_lessons.training.random_state",
     ],
 )
 def mae_ratio() -> dict[str, Any]:

@@ -90,10 +90,15 @@ def errors(model: MAE, images: Tensor, mask_ratio: float) -> dict[str, float]:
     NAME,
     lesson="11",
     uses=[
+        "zoo_lessons.checkpoints",
+        "zoo_lessons.datasets.shapes.dataset",
         "zoo_lessons.datasets.shapes.drawing",
         "zoo_lessons.datasets.shapes.splits",
         "zoo_lessons.inpainting",
         "zoo_lessons.models.mae",
+        "zoo_lessons.training.fit",
+        "zoo_lessons.training.history",
+        "zoo_lessons.training.random_state",
     ],
 )
 def mae_shapes() -> dict[str, Any]:

@@ -50,7 +50,11 @@ def gains(seconds: dict[str, list[float]]) -> dict[str, dict[str, float]]:
 @experiment(
     "parallel_time",
     lesson="22",
-    uses=["zoo_lessons.deploy.parallel", "zoo_lessons.deploy.parallel_run"],
+    uses=[
+        "zoo_lessons.deploy.parallel",
+        "zoo_lessons.deploy.parallel_run",
+        "zoo_lessons.deploy.timetables",
+    ],
 )
 def parallel_time() -> dict[str, Any]:
     shared = launch(["speed"], processes=2, options={"repeats": ROUNDS, "batch": BATCH})["speed"]

@@ -248,6 +248,8 @@ def measure(seeds: range = SEEDS, plan: tuple[tuple[int, int], ...] = PLAN) -> d
         "zoo_lessons.datasets.reading",
         "zoo_lessons.models.bert",
         "zoo_lessons.question_answering",
+        "zoo_lessons.training.fit",
+        "zoo_lessons.training.random_state",
     ],
 )
 def reading() -> dict[str, Any]:

@@ -106,8 +106,10 @@ def measure(
     lesson="23",
     uses=[
         "experiments.intervals",
+        "zoo_lessons.checkpoints",
         "zoo_lessons.datasets.digits",
         "zoo_lessons.deploy.export",
+        "zoo_lessons.deploy.plans",
         "zoo_lessons.deploy.reading_machine",
         "zoo_lessons.models.cnn",
         "zoo_lessons.models.mae",

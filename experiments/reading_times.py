@@ -97,11 +97,13 @@ def measure(
     lesson="23",
     uses=[
         "experiments.reading_plans",
+        "zoo_lessons.bench",
         "zoo_lessons.deploy.export",
         "zoo_lessons.deploy.plans",
         "zoo_lessons.deploy.reading_machine",
         "zoo_lessons.models.cnn",
         "zoo_lessons.models.vit",
+        "zoo_lessons.training.random_state",
     ],
 )
 def reading_times() -> dict[str, Any]:

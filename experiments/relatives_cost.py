@@ -153,6 +153,7 @@ def at_task(comparison: Comparison, batch: int) -> dict[str, Any]:
         "zoo_lessons.models.swin",
         "zoo_lessons.models.t2t_vit",
         "zoo_lessons.models.vit",
+        "zoo_lessons.training.random_state",
     ],
 )
 def relatives_cost() -> dict[str, Any]:

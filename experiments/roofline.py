@@ -117,7 +117,11 @@ def int8_rate() -> float:
 @experiment(
     "roofline",
     lesson="20",
-    uses=["zoo_lessons.deploy.quantized_layers", "zoo_lessons.deploy.roofline"],
+    uses=[
+        "zoo_lessons.deploy.quantized_layers",
+        "zoo_lessons.deploy.roofline",
+        "zoo_lessons.training.random_state",
+    ],
 )
 def roofline() -> dict[str, Any]:
     seed_everything(0)

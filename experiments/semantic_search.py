@@ -126,6 +126,7 @@ def measure(passages: Sequence[str]) -> dict[str, Any]:
     "semantic_search",
     lesson="08",
     uses=[
+        "zoo_lessons.datasets.cleaning",
         "zoo_lessons.datasets.prose",
         "zoo_lessons.datasets.reference_questions",
         "zoo_lessons.retrieval",

@@ -152,6 +152,7 @@ def judge(found: Mapping[str, Mapping[str, Any]]) -> Verdict:
     uses=[
         "experiments.digits_vit",
         "experiments.serving_load",
+        "zoo_lessons.datasets.digits",
         "zoo_lessons.deploy.serving.background",
         "zoo_lessons.deploy.serving.cache",
         "zoo_lessons.deploy.serving.ingress",

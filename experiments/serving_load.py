@@ -91,6 +91,7 @@ def sustained(rows: Sequence[Mapping[str, Any]]) -> int:
     lesson="21",
     uses=[
         "experiments.blip_shapes",
+        "zoo_lessons.datasets.shapes.dataset",
         "zoo_lessons.deploy.serving.background",
         "zoo_lessons.deploy.serving.cache",
         "zoo_lessons.deploy.serving.ingress",
@@ -98,6 +99,7 @@ def sustained(rows: Sequence[Mapping[str, Any]]) -> int:
         "zoo_lessons.deploy.serving.predictors",
         "zoo_lessons.deploy.serving.replica",
         "zoo_lessons.deploy.serving.router",
+        "zoo_lessons.deploy.serving.schemas",
         "zoo_lessons.deploy.serving.service",
     ],
 )

@@ -89,6 +89,7 @@ def summary(comparison: Comparison) -> dict[str, Any]:
     uses=[
         "experiments.c08_distillation",
         "zoo_lessons.bench",
+        "zoo_lessons.datasets.topics",
         "zoo_lessons.early_exit",
         "zoo_lessons.models.bert",
         "zoo_lessons.models.distilbert",

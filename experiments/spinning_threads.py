@@ -70,7 +70,14 @@ def runtime(model: bytes, x: np.ndarray, *, at_rest: bool) -> Callable[[], np.nd
     return lambda: session.run(None, {"x0": x})[0]
 
 
-@experiment("spinning_threads", lesson="24", uses=["zoo_lessons.bench"])
+@experiment(
+    "spinning_threads",
+    lesson="24",
+    uses=[
+        "zoo_lessons.bench",
+        "zoo_lessons.training.random_state",
+    ],
+)
 def spinning_threads() -> dict[str, Any]:
     seed_everything(0)
     matrices = weights()

@@ -142,6 +142,7 @@ def scans() -> dict[str, Any]:
         "zoo_lessons.layers.ssm",
         "zoo_lessons.models.gpt",
         "zoo_lessons.models.mamba",
+        "zoo_lessons.training.random_state",
     ],
 )
 def ssm_cost() -> dict[str, Any]:

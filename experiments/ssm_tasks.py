@@ -264,14 +264,20 @@ def knows_the_set() -> float:
     "ssm_tasks",
     lesson="16",
     uses=[
+        "experiments.intervals",
         "zoo_lessons.checkpoints",
         "zoo_lessons.datasets.sequence_tasks",
         "zoo_lessons.layers.attention",
         "zoo_lessons.layers.blocks",
         "zoo_lessons.layers.linear_attention",
+        "zoo_lessons.layers.positions",
+        "zoo_lessons.layers.sparse_attention",
         "zoo_lessons.layers.ssm",
         "zoo_lessons.models.gpt",
         "zoo_lessons.models.mamba",
+        "zoo_lessons.training.fit",
+        "zoo_lessons.training.random_state",
+        "zoo_lessons.training.schedules",
     ],
 )
 def ssm_tasks() -> dict[str, Any]:

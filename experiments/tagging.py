@@ -246,6 +246,8 @@ def _f1_of(name: str, found: Sequence[Reference], tags: Sequence[Sequence[str]])
         "zoo_lessons.datasets.references",
         "zoo_lessons.layers.crf",
         "zoo_lessons.tagging",
+        "zoo_lessons.training.fit",
+        "zoo_lessons.training.random_state",
     ],
 )
 def tagging() -> dict[str, Any]:

@@ -183,7 +183,13 @@ def tf_idf(train: list[TopicPassage], test: list[TopicPassage]) -> float:
 @experiment(
     "topic_classification",
     lesson="08",
-    uses=["zoo_lessons.datasets.topics", "zoo_lessons.models.bert", "zoo_lessons.training.fit"],
+    uses=[
+        "zoo_lessons.datasets.topics",
+        "zoo_lessons.layers.attention",
+        "zoo_lessons.models.bert",
+        "zoo_lessons.training.fit",
+        "zoo_lessons.training.random_state",
+    ],
 )
 def topic_classification() -> dict[str, Any]:
     return {"figures": measure()}

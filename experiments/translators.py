@@ -158,8 +158,13 @@ def mean(values: Sequence[float]) -> float:
     "translators",
     lesson="18",
     uses=[
+        "zoo_lessons.checkpoints",
         "zoo_lessons.datasets.everyday",
+        "zoo_lessons.datasets.words",
         "zoo_lessons.models.transformer",
+        "zoo_lessons.training.fit",
+        "zoo_lessons.training.history",
+        "zoo_lessons.training.random_state",
         "zoo_lessons.translation",
     ],
 )

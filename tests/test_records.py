@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import ast
+import importlib
+import inspect
 import json
 import re
 import sys
@@ -71,6 +74,38 @@ def test_committed_records_are_what_their_code_makes():
     ]
     command = f'make record ARGS="{" ".join(stale)}"'
     assert not stale, f"the code behind these records has changed: run `{command}`"
+
+
+# What an experiment need not name: how records are kept, and two modules that grow with each model.
+# `models` passes names on. `weights` loads what the parity tests compare with `transformers`.
+UNWATCHED = {f"zoo_lessons.{name}" for name in ("claims", "models", "paths", "records", "weights")}
+
+
+def imported(module):
+    """The course's modules in which what this one imports is defined."""
+    found = set()
+    for node in ast.walk(ast.parse(inspect.getsource(module))):
+        if not isinstance(node, ast.ImportFrom):
+            continue
+        if node.module.split(".")[0] not in ("experiments", "zoo_lessons"):
+            continue
+        source = importlib.import_module(node.module)
+        for alias in node.names:
+            thing = getattr(source, alias.name, None)
+            if inspect.isclass(thing) or inspect.isfunction(thing):
+                found.add(thing.__module__)
+            elif inspect.ismodule(thing) or thing is None:
+                found.add(f"{node.module}.{alias.name}")
+            elif not hasattr(source, "__path__"):  # a package only passes constants on
+                found.add(node.module)
+    return {name for name in found if name.split(".")[0] in ("experiments", "zoo_lessons")}
+
+
+@pytest.mark.parametrize("maker", records.experiments().values(), ids=lambda maker: maker.name)
+def test_an_experiment_names_the_modules_that_it_imports(maker):
+    needed = imported(sys.modules[maker.function.__module__]) - UNWATCHED
+    missing = sorted(needed - set(maker.modules))
+    assert not missing, f"add {missing} to `uses` of {maker.name}: a change there is not noticed"
 
 
 def test_committed_claims_come_from_committed_records():

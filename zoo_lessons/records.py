@@ -6,7 +6,8 @@ A function in `experiments/` measures something. `make record` runs it and write
 - `data/records/claims/Cxx.json`: for each claim that it settles, the verdict.
 
 A lesson reads these with `load_record` and `load_claim`. Nobody edits them by hand. When the code
-behind a record changes, its hash no longer matches: the record is stale, and a test says so.
+that an experiment names changes, the hash no longer matches: the record is stale, and a test says
+so. Modules that it imports and does not name are not watched.
 
     python -m zoo_lessons.records                 run every experiment
     python -m zoo_lessons.records NAME ...        run these

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import os
+
 import pytest
 import torch
 
@@ -18,6 +20,7 @@ from experiments.c09_length import (
     exponents,
     first_faster,
     judge,
+    system_share,
     ways,
 )
 
@@ -46,6 +49,12 @@ def test_exponents():
     assert with_start[LINEAR]["all"]["value"] < with_start[LINEAR]["long"]["value"] < 1
 
 
+def test_system_share():
+    """Reading random bytes is the system's work, adding numbers is not."""
+    busy = system_share(lambda: [os.urandom(1 << 20) for _ in range(20)])
+    assert system_share(lambda: sum(range(1_000_000))) < 0.5 < busy
+
+
 def test_first_faster():
     seconds = costs(2, 1)
     seconds[WINDOW] = [1e6 + n for n in LENGTHS]
@@ -66,6 +75,7 @@ def test_first_faster():
     ],
 )
 def test_verdict(time, memory, verdict):
-    found = judge(exponents(costs(*time)), exponents(costs(*memory)))
+    shares = {WRITTEN: 0.7, FUSED: 0.01}
+    found = judge(exponents(costs(*time)), exponents(costs(*memory)), shares)
     assert found.verdict == verdict
-    assert "n^" in found.ours
+    assert "n^" in found.ours and "70% of the written-out" in found.explanation

@@ -130,6 +130,30 @@ def test_random_features_approximate_the_softmax():
     assert error(16) < 0.95 * error(16, orthogonal=False)
 
 
+def test_vectors_too_long_for_random_features_are_refused():
+    phi = RandomFeatures(8, 16, generator=torch.Generator().manual_seed(0))
+    x = torch.randn(2, 3, 8, generator=torch.Generator().manual_seed(1))
+    with pytest.raises(ValueError, match="a vector of length 1.*vanish in torch.float32"):
+        phi(x * 100 / x.norm(dim=-1, keepdim=True))
+    assert phi(x[:0]).shape == (0, 3, 16)
+    with pytest.raises(ValueError, match="num_features=0 must be at least 1"):
+        RandomFeatures(8, 0)
+
+
+def test_causal_attention_wants_as_many_keys_as_queries():
+    q, k = torch.rand(2, 5, 4), torch.rand(2, 7, 4)
+    with pytest.raises(ValueError, match="5 queries, 7 keys and 7 values"):
+        causal_linear_attention(q, k, k)
+
+
+def test_random_directions_prefer_none():
+    """As QR leaves them, the first of each group would point down its axis nearly always."""
+    generator = torch.Generator().manual_seed(0)
+    phi = RandomFeatures(8, 8 * 500, generator=generator)
+    means = phi.directions.view(500, 8, 8).mean(dim=0)  # each number has a deviation of 1
+    assert means.abs().max() < 4.5 / 500**0.5
+
+
 def test_random_directions():
     phi = RandomFeatures(8, 20, generator=torch.Generator().manual_seed(0))
     assert phi.directions.shape == (20, 8)

@@ -37,6 +37,9 @@ class RandomFeatures(nn.Module):
         head_dim: width d of queries and keys.
         num_features: m. More features, smaller error.
         generator: source of the directions.
+
+    Raises:
+        ValueError: num_features below 1.
     """
 
     directions: Tensor
@@ -45,21 +48,38 @@ class RandomFeatures(nn.Module):
         self, head_dim: int, num_features: int, *, generator: torch.Generator | None = None
     ):
         super().__init__()
+        if num_features < 1:
+            raise ValueError(f"num_features={num_features} must be at least 1")
         groups = []
         for _ in range(math.ceil(num_features / head_dim)):
             gaussian = torch.randn(head_dim, head_dim, generator=generator)
-            orthogonal, _ = torch.linalg.qr(gaussian)
+            orthogonal, upper = torch.linalg.qr(gaussian)
+            # QR prefers some signs; with them undone, all directions are equally likely.
+            orthogonal = orthogonal * upper.diagonal().sign()
             # As long as a Gaussian vector would be, each for itself.
             lengths = torch.randn(head_dim, head_dim, generator=generator).norm(dim=1)
             groups.append(lengths[:, None] * orthogonal.T)
         self.register_buffer("directions", torch.cat(groups)[:num_features])
 
     def forward(self, x: Tensor) -> Tensor:
-        """x (..., head_dim) -> (..., num_features)."""
+        """x (..., head_dim) -> (..., num_features).
+
+        Raises:
+            ValueError: a vector so long that products of its features would be rounded to zero.
+        """
         num_features, head_dim = self.directions.shape
         x = x / head_dim**0.25
         exponent = x @ self.directions.T - x.square().sum(dim=-1, keepdim=True) / 2
-        return exponent.exp() / num_features**0.5
+        features = exponent.exp() / num_features**0.5
+        smallest = torch.finfo(features.dtype).tiny ** 0.5
+        if features.numel() and features.amax(dim=-1).min() < smallest:
+            longest = (x * head_dim**0.25).norm(dim=-1).max().item()
+            raise ValueError(
+                f"a vector of length {longest:.3g} has features below {smallest:.1g}, whose "
+                f"products vanish in {features.dtype}; scale queries and keys down, or use "
+                "elu_features"
+            )
+        return features
 
 
 def feature_attention(
@@ -126,10 +146,15 @@ def causal_linear_attention(
         The output (..., length, d_v) and the state after the last token.
 
     Raises:
-        ValueError: chunk below 1.
+        ValueError: chunk below 1, or queries, keys and values of different lengths.
     """
     if chunk < 1:
         raise ValueError(f"chunk={chunk}, expected at least 1 token")
+    if not q.shape[-2] == k.shape[-2] == v.shape[-2]:
+        raise ValueError(
+            f"{q.shape[-2]} queries, {k.shape[-2]} keys and {v.shape[-2]} values, expected as many "
+            "of each: the causal mask compares token by token"
+        )
     k = k if keep is None else k * keep[..., None]
     if state is None:
         kv = k.new_zeros(*k.shape[:-2], k.shape[-1], v.shape[-1])

@@ -12,7 +12,7 @@ None in the high ones, attention is hierarchical.
 | full attention in some layers | none | window None | none |
 | padding to whole windows | not spelled out | inside each layer | of the ids, in the model |
 | positions | copied from RoBERTa's | counted from pad_token_id + 1 | the same |
-| softmax | half precision | the model's own | float32 |
+| softmax | float32, within mixed precision | the model's own | float32 |
 | output at padding | not given | means nothing | zeros out of attention |
 """
 
