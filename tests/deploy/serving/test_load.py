@@ -114,6 +114,13 @@ def test_nobody_there_counts_as_errors() -> None:
     assert summarise(rows, 0.2).errors == len(rows) > 0
 
 
+def test_a_refusal_is_an_error_and_no_fast_answer() -> None:
+    answer = {"status": 200, "right": True, "cached": False}
+    rows = [{**answer, "latency": 0.1}] + 9 * [{**answer, "status": 503, "latency": 0.001}]
+    summary = summarise(rows, 1.0)
+    assert (summary.answered, summary.errors, summary.p50, summary.p99) == (1, 9, 100.0, 100.0)
+
+
 def test_a_second_process_sends_and_returns_json() -> None:
     load = LoadProcess("http://127.0.0.1:9", [{"body": {}}], Plan(rate=20, seconds=0.3))
     begun = load.wait_for_start()

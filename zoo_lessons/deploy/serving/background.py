@@ -201,7 +201,6 @@ class BackgroundService:
             except subprocess.TimeoutExpired:
                 self._process.kill()
                 self._process.wait()
-        assert self._process.stdout is not None
         self._log.close()
 
     def _read(self) -> None:

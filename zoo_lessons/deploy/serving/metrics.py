@@ -2,7 +2,7 @@
 
 Counters only ever grow; rates are differences between two readings. Latencies go into *buckets*:
 these can be added over replicas and over time before a percentile is taken, which percentiles
-themselves cannot (lesson 21, exercise 6).
+themselves cannot (lesson 21, exercise 4).
 """
 
 from __future__ import annotations

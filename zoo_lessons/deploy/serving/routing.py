@@ -14,7 +14,7 @@ from __future__ import annotations
 import hashlib
 import math
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from functools import lru_cache
 
 
@@ -28,7 +28,9 @@ def check_weights(weights: Mapping[str, float]) -> dict[str, float]:
         raise ValueError("weights name no version, expected at least one")
     for version, weight in weights.items():
         if not (math.isfinite(weight) and weight >= 0):
-            raise ValueError(f"weight {weight} of version {version!r} must be at least 0")
+            raise ValueError(
+                f"weight {weight} of version {version!r} must be finite and at least 0"
+            )
     total = sum(weights.values())
     if total == 0:
         raise ValueError(f"weights of {', '.join(weights)} are all 0: nobody would answer")
@@ -82,7 +84,6 @@ class Judgement:
 
     rollback: bool
     reason: str
-    p_values: Mapping[str, float] = field(default_factory=dict)
 
 
 def judge_canary(
@@ -103,19 +104,20 @@ def judge_canary(
         "errors": (canary.errors, canary.requests, stable.errors, stable.requests),
         "wrong answers": (canary.wrong, canary.judged, stable.wrong, stable.judged),
     }
-    p_values = {}
+    judged = False
     for kind, (bad, total, stable_bad, stable_total) in kinds.items():
         if total < at_least or stable_total == 0:
             continue
-        p_values[kind] = _p_value(bad, total, stable_bad, stable_total)
-        if p_values[kind] < alpha:
+        judged = True
+        p_value = _p_value(bad, total, stable_bad, stable_total)
+        if p_value < alpha:
             reason = (
                 f"{kind}: canary {bad} of {total}, stable {stable_bad} of {stable_total}, "
-                f"p = {p_values[kind]:.2g} < {alpha:g}"
+                f"p = {p_value:.2g} < {alpha:g}"
             )
-            return Judgement(True, reason, p_values)
-    reason = "no worse than chance explains" if p_values else f"fewer than {at_least} outcomes"
-    return Judgement(False, reason, p_values)
+            return Judgement(True, reason)
+    reason = "no worse than chance explains" if judged else f"fewer than {at_least} outcomes"
+    return Judgement(False, reason)
 
 
 @lru_cache(maxsize=10_000)

@@ -53,7 +53,6 @@ class Settings:
         redis_url: of a Redis to use; None starts a small one of our own.
         judge_after: outcomes that a canary must have before it is judged.
         drift_window: inputs that the drift detector compares at a time; 0 switches it off.
-        seed: of the draw that sends users without a name to a version.
 
     Raises:
         ValueError: a number out of range, or an unknown model.
@@ -75,7 +74,6 @@ class Settings:
     redis_url: str | None = None
     judge_after: int = 30
     drift_window: int = 150
-    seed: int = 0
 
     def __post_init__(self) -> None:
         unknown = sorted(set(self.replicas) - set(MODELS))
