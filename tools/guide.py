@@ -293,20 +293,6 @@ def schedules() -> dict[str, Any]:
     return tomllib.loads(SCHEDULES.read_text("utf8"))
 
 
-def numbers_after(word: str, text: str) -> list[int]:
-    """The numbers that follow "section(s)" or "exercise(s)" in a timetable's line.
-
-    "sections 1 to 3 and 5" gives 1, 2, 3, 5. "all but sections 5 and 8" gives 5, 8.
-    """
-    numbers: list[int] = []
-    for part in re.split(r";", text):
-        if not (found := re.search(rf"{word}s? (?=\d)(.*)", part)):
-            continue
-        for first, last in re.findall(r"(\d+)(?: to (\d+))?", found[1]):
-            numbers += range(int(first), int(last or first) + 1)
-    return numbers
-
-
 def clock(minutes: int) -> str:
     return f"{minutes // 60:02d}:{minutes % 60:02d}"
 

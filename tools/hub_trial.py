@@ -121,7 +121,9 @@ class Hub:
         )
         servers = answer.json().get("servers", {}) if answer.ok else {}
         pid = (servers.get("", {}).get("state") or {}).get("pid")
-        return psutil.Process(pid) if pid and psutil.pid_exists(pid) else None
+        with suppress(psutil.NoSuchProcess):
+            return psutil.Process(pid) if pid else None
+        return None
 
 
 @contextmanager
@@ -363,11 +365,15 @@ class MemoryWatch(threading.Thread):
         self.room_mb = self.hub_mb = self.least_free_mb = 0.0
         self._servers: dict[str, psutil.Process] = {}
         self._ended = threading.Event()
+        self._failure: Exception | None = None
 
     def run(self) -> None:
         self.least_free_mb = psutil.virtual_memory().available / 1e6
-        while not self._ended.wait(SAMPLE_S):
-            self.sample()
+        try:
+            while not self._ended.wait(SAMPLE_S):
+                self.sample()
+        except Exception as error:  # raised by `stop`: a thread's own would only be printed
+            self._failure = error
 
     def sample(self) -> None:
         free = psutil.virtual_memory().available / 1e6
@@ -387,8 +393,15 @@ class MemoryWatch(threading.Thread):
         self.room_mb = max(self.room_mb, total + own)
 
     def stop(self) -> None:
+        """End the sampling.
+
+        Raises:
+            RuntimeError: it had ended before, by an error, so that the peaks are too low.
+        """
         self._ended.set()
         self.join()
+        if self._failure is not None:
+            raise RuntimeError("memory was not measured to the end") from self._failure
 
 
 def family(process: psutil.Process) -> list[psutil.Process]:

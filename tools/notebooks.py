@@ -165,7 +165,7 @@ class Course:
                     links,
                 ]
             )
-        needs = " · ".join(self._lesson_link(pair, number) for number in lesson.needs)
+        needs = " · ".join(self._lesson_link(number) for number in lesson.needs)
         place = [f"**On the zoo map:** part {lesson.part}, {PARTS[lesson.part]}"]
         if lesson.uses:
             place.append(f"**New parts:** {', '.join(component(id_).name for id_ in lesson.uses)}")
@@ -190,7 +190,7 @@ class Course:
             ]
         )
 
-    def _lesson_link(self, pair: Pair, number: str) -> str:
+    def _lesson_link(self, number: str) -> str:
         needed = next(lesson for lesson in self.lessons if lesson.number == number)
         text = f"{needed.number} {needed.title}"
         exists = self.pair(needed).source.exists()

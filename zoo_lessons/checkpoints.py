@@ -115,6 +115,8 @@ def load_trained(name: str) -> nn.Module:
 
     Raises:
         FileNotFoundError: there is no such checkpoint; the message lists those that there are.
+        ValueError: a name that cannot be a folder's, or a config.json that names a class from
+            elsewhere: it must not choose what is imported.
         RuntimeError: the weights do not fit the model.
     """
     folder = _existing(name)

@@ -13,8 +13,9 @@ from torch import Tensor, nn
 def randomise(model: nn.Module, seed: int = 0, scale: float = 0.2) -> nn.Module:
     """Fill every parameter with random values: norm weights near 1, all others near 0.
 
-    BatchNorm's running mean and variance become random, too; the variance stays positive. A deep
-    and narrow model needs a larger `scale`, or the trace of its input dies out on the way.
+    Norms are LayerNorm and BatchNorm here; RMSNorm's weights are drawn as all others. BatchNorm's
+    running mean and variance become random, too; the variance stays positive. A deep and narrow
+    model needs a larger `scale`, or the trace of its input dies out on the way.
 
     Returns:
         The same model, in evaluation mode.

@@ -118,6 +118,17 @@ def test_memory_of_a_process_tree_is_positive_and_bounded():
     assert 1 < used <= psutil.Process().memory_info().rss / 1e6 * 1.1
 
 
+def test_memory_that_was_not_measured_to_the_end_is_an_error(monkeypatch):
+    monkeypatch.setattr(hub_trial, "SAMPLE_S", 0.01)
+    # Nobody listens on port 1: the first sample cannot ask the hub for a learner's server.
+    hub = hub_trial.Hub("http://127.0.0.1:1", "x", "x", psutil.Process())
+    watch = hub_trial.MemoryWatch(hub, ["learner01"])
+    watch.start()
+    watch.join(60)
+    with pytest.raises(RuntimeError, match="not measured to the end"):
+        watch.stop()
+
+
 @pytest.mark.skipif(
     not (HUB / "env").exists(), reason="no hub in build/hub: sh docs/jupyterhub/install.sh"
 )

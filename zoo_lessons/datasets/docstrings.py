@@ -38,8 +38,7 @@ def modules(package: str) -> Iterator[tuple[str, Path]]:
         spec = find_spec(package)  # finds a top-level package without importing it
         if spec is None or not spec.submodule_search_locations:
             raise ModuleNotFoundError(
-                f"packages names {package!r}, which is not an installed package; "
-                f"install it, or leave it out of packages"
+                f"package={package!r} is not an installed package; install it, or choose another"
             )
         root, prefix = Path(spec.submodule_search_locations[0]), (package,)
     found = []

@@ -1773,10 +1773,3 @@ def component(id: str) -> Component:
 def model(id: str) -> Model:
     """The model with this id. KeyError lists the ids that exist."""
     return _find("model", MODELS, id, "id")
-
-
-def models_with(component_id: str) -> tuple[Model, ...]:
-    """The zoo's models that have this component, oldest first."""
-    component(component_id)
-    found = [entry for entry in MODELS if component_id in entry.components]
-    return tuple(sorted(found, key=lambda entry: (entry.year, entry.lesson)))

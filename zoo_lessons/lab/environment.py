@@ -201,7 +201,7 @@ def _has_minilm() -> bool:
 
     try:
         pretrained_folder("minilm")
-    except (FileNotFoundError, ModuleNotFoundError):
+    except FileNotFoundError:
         return False
     return True
 
