@@ -288,7 +288,7 @@ def lines(
         ax.set(**{f"{axis}scale": "log"})
     if "x" in log and places.size <= 12:  # the lengths that were measured, not powers of ten
         ax.set_xticks(places, [f"{place:g}" for place in places])
-        ax.minorticks_off()
+        ax.xaxis.minorticks_off()
     ax.set(title=title, xlabel=x_axis, ylabel=y_axis)
     if len(series) > 1 or seeds:
         beside = {"loc": "upper left", "bbox_to_anchor": (1.01, 1.0)} if own_figure else {}

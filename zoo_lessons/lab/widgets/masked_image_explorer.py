@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import textwrap
 from collections.abc import Sequence
 from typing import Any
 
@@ -175,7 +176,7 @@ class MaskedImageExplorer(ZooWidget):
         from matplotlib.figure import Figure
 
         height, width = self._images.shape[1:3]
-        fig = Figure(figsize=(9, 0.9 + 2.1 * height / width), layout="constrained")
+        fig = Figure(figsize=(9, 1.1 + 2.1 * height / width), layout="constrained")
         panels = fig.subplots(1, 4)
         titles = (
             self.names[self.image],
@@ -184,7 +185,7 @@ class MaskedImageExplorer(ZooWidget):
         )
         for axes, picture, title in zip(panels, self._pictures(), titles, strict=False):
             axes.imshow(picture, interpolation="nearest")
-            axes.set_title(plot_text(title), fontsize=9)
+            axes.set_title(plot_text(textwrap.fill(title, 28)), fontsize=9)
         shown = np.where(self.mask, self.patch_losses, np.nan)
         panels[3].set_facecolor("#dddddd")
         most = self._most()

@@ -7,6 +7,11 @@ function fitsClaim(claim, { part, verdict, word }) {
     && text.includes(word.toLowerCase());
 }
 
+/** Text whose parts between backticks are code. */
+function withCode(text) {
+  return text.split("`").map((part, i) => (i % 2 ? h("code", {}, part) : part));
+}
+
 function render({ model, el }) {
   const claims = model.get("_claims"), parts = model.get("_parts"), signs = model.get("_signs");
   const sync = saver(model);
@@ -37,7 +42,7 @@ function render({ model, el }) {
       h("strong", {}, ` ${claim.claim} `), claim.says,
       h("span", { class: "rc-verdict" }, ` ${claim.verdict}`)),
     h("p", {}, h("strong", {}, "Our figure: "), claim.ours),
-    h("p", {}, claim.explanation),
+    h("p", {}, ...withCode(claim.explanation)),
     h("p", { class: "zoo-note" },
       `Shown in lesson ${claim.lesson}: ${claim.cell.split("#")[1].replaceAll("-", " ")}`))));
 

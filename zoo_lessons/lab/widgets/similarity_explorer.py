@@ -207,12 +207,13 @@ class SimilarityExplorer(ZooWidget):
                 small = left.inset_axes(place)
                 small.imshow(for_plot(image))
                 small.axis("off")
-        grid = np.geomspace(COLDEST, WARMEST, 101)
+        grid, guessing = np.geomspace(COLDEST, WARMEST, 101), np.log(count)
         right.plot(grid, self.losses(grid))
         right.plot([self.temperature], [self.numbers.loss], "o")
-        right.axhline(np.log(count), linestyle="--", linewidth=1, color="grey")
+        right.axhline(guessing, linestyle="--", linewidth=1, color="grey")
         right.set_xscale("log")
-        right.set_ylim(0, min(1.15 * self.losses(grid).max(), 3 * np.log(count)))
+        most = max(1.15 * self.losses(grid).max(), 1.05 * guessing)
+        right.set_ylim(0, min(most, 3 * guessing))
         right.set_xlabel("temperature (logarithmic)")
         right.set_title(
             f"loss in nats: {self.numbers.loss:.3f} at {self.temperature:.3g}; dashed: guessing",

@@ -164,7 +164,7 @@ class WindowExplorer(ZooWidget):
         from matplotlib.figure import Figure
 
         reach, shift, size = self.reach(), self.shift(self.layers), self.window_size
-        fig = Figure(figsize=(8, 4.2), layout="constrained")
+        fig = Figure(figsize=(8, 4.6), layout="constrained")
         left, right = fig.subplots(1, 2)
         colors = ListedColormap(["#ececec", *_step_colors(self.layers)])
         edges = [np.arange(side + 1) - 0.5 for side in (self.columns, self.rows)]
@@ -183,7 +183,7 @@ class WindowExplorer(ZooWidget):
             getattr(left, f"{draw}lines")(np.array(places) - 0.5, -0.5, length - 0.5, **lines)
         left.set_title(
             f"{np.count_nonzero(reach >= 0)} of {reach.size} tokens reach the query\n"
-            f"0: the query; 1: in layer {self.layers}; 2: since the layer before; ...",
+            f"0: the query; 1: in layer {self.layers}; 2: from one before; ...",
             fontsize=10,
         )
         mask = self.mask()
