@@ -38,14 +38,16 @@ def limit(slug: str) -> Limit:
 
 
 def tree_memory(pid: int) -> int:
-    """Bytes of a process at its peak so far, and of its descendants now.
+    """Bytes of a process with its descendants now, or of the process alone at its peak so far.
 
-    Descendants count by their proportional share (PSS), so that memory which they have in common
-    counts once. Where the system does not tell peak or share, what is resident now stands in.
+    The larger of the two counts. Together they count by their proportional shares (PSS), so that
+    memory which they have in common counts once. Where the system does not tell peak or share, what
+    is resident now stands in.
     """
     try:
         process = psutil.Process(pid)
-        return _peak_resident(process) + sum(map(_share, process.children(recursive=True)))
+        together = sum(map(_share, [process, *process.children(recursive=True)]))
+        return max(together, _peak_resident(process))
     except psutil.NoSuchProcess:
         return 0
 
