@@ -79,8 +79,8 @@ print("kitten" in word_class)
 # 3. Return the **weighted mean of all values**.
 #
 # To measure similarity, words must be numbers. MiniLM, the model of lesson 00, stores a vector of
-# 384 numbers for every word and piece of a word that it knows. Training has given similar vectors to words that are used
-# alike. We borrow these vectors.
+# 384 numbers for every word and piece of a word that it knows. Training has given similar vectors to
+# words that are used alike. We borrow these vectors.
 
 # %%
 import math
@@ -231,9 +231,9 @@ for word, row in zip(words, output, strict=True):
 
 
 # %% [markdown]
-# Everything is a noun. Nothing is broken; look at the weights in the figure above. Except for *cat*,
-# they are almost equal. So the output is close to a plain mean of all values, and two of the five
-# values are nouns.
+# Everything is a noun. Nothing is broken; look again at the weights of *kitten* in the figure of
+# section 1. Except for *cat*, they are almost equal. So the output is close to a plain mean of all
+# values, and two of the five values are nouns.
 #
 # The scores are too small. Multiply them by a number $\beta$ before the softmax and see what
 # happens. (Its inverse, $\tau = 1/\beta$, is called the **temperature**.)
@@ -342,8 +342,8 @@ for row in [[1.0, 0.0, -1.0, 0.0], [16.0, 0.0, -16.0, 0.0]]:
 # 1. Move $d_k$ from 1 to 512. In the table *not divided* one key takes everything; the table
 #    *divided* (by $\sqrt{d_k}$) stays soft.
 # 2. Compare the curves. **Entropy**, $-\sum_j w_j \ln w_j$, says how many keys share the weight: 0 for
-#    one key, $\ln 8 \approx 2.08$ if all eight share alike. **Gradient** is the size (norm) of the
-#    Jacobian: how strongly the weights react.
+#    one key, $\ln 8 \approx 2.08$ if all eight share alike. (Its unit, with the natural logarithm, is
+#    the *nat*.) **Gradient** is the size (norm) of the Jacobian: how strongly the weights react.
 # 3. Change the random draw at $d_k = 512$. Find one where two keys are nearly tied: its gradient is
 #    alive.
 
@@ -461,10 +461,11 @@ lab.show_figure(
     fig,
     f"Recorded on {record['date']} ({record['machine']['device']}) by: {record['command']}. Divided, "
     "both stay level at every width. Not divided, the entropy falls towards 0 and the median gradient "
-    "towards nothing, while the mean gradient stays.",
+    "towards nothing, while the mean gradient does not fall at all.",
     "Two line charts over d_k from 4 to 1024. Left: entropy is level at about 2.4 nats when divided "
     "and falls to 0.1 when not. Right, logarithmic: the divided median is level at 0.3; the median "
-    "without division rises to 1, then falls below 0.001; its mean stays near 1.5.",
+    "without division rises to 1, then falls below 0.001; the mean without division rises from 0.6 "
+    "to 1.7.",
 )
 
 # %%
@@ -490,9 +491,10 @@ lab.show_claim(load_claim("C01"))
 #
 # $$ q = x W^Q \qquad k = x W^K \qquad v = x W^V $$
 #
-# $W^Q$ learns what to ask for, $W^K$ what to be found by, $W^V$ what to hand over. Lesson 02 builds
-# this; here we borrow it. One **head** of MiniLM is exactly the formula above, with $d_k = 32$. Take
-# the first layer, head 3, and apply the formula by hand.
+# $W^Q$ learns what to ask for, $W^K$ what to be found by, $W^V$ what to hand over. (MiniLM adds a
+# trained bias to each of the three.) Lesson 02 builds this; here we borrow it. One **head** of MiniLM
+# is exactly the formula above, with $d_k = 32$. Take the first layer, head 3, and apply the formula by
+# hand.
 
 # %%
 from zoo_lessons.layers import record_attention
@@ -537,8 +539,8 @@ lab.show_figure(
 #
 # Two observations that will return:
 #
-# - The two *the* have nearly the same row and column. They differ only because MiniLM adds a vector
-#   for the position to each word. Without it they would be exactly equal: the formula itself does
+# - The two *the* have similar rows and columns. They differ only because MiniLM adds a vector for
+#   the position to each word. Without it they would be exactly equal: the formula itself does
 #   not know the order of the words. Lesson 03 deals with that.
 # - MiniLM was trained with the division by $\sqrt{d_k}$. Does it matter to the trained model? Take
 #   it away from all 12 heads of the first layer and compare the entropy.
@@ -684,7 +686,7 @@ lab.check("01.causal_mask", my_causal_mask)
 #
 # **Try this.** Choose *causal + padding*: why do the last rows see no more keys than the rows above
 # them? Choose *sliding window*: how does the number of allowed pairs grow when you double the
-# length? (Lesson 15 lives from that answer.)
+# length? (Lesson 15 builds on that answer.)
 
 # %%
 from zoo_lessons.lab.widgets import MaskExplorer
@@ -820,8 +822,8 @@ for name, mask in {"no mask": None, "causal": causal_mask(10)}.items():
 # ## 7 · How far can it look? (further)
 #
 # Before attention, sentences were read by *recurrent* networks, word after word. There, the first
-# word reaches the hundredth through ninety-nine steps, and its gradient shrinks at each. Attention
-# looks at every word directly, in one step. Does its gradient care about distance?
+# word reaches the hundredth through ninety-nine steps, and its gradient usually shrinks at each.
+# Attention looks at every word directly, in one step. Does its gradient care about distance?
 #
 # Take a sequence of random vectors and one attention with random $W^Q$, $W^K$, $W^V$. How strongly
 # does the *last* output react to the token at each distance? That is the gradient with respect to
@@ -858,8 +860,8 @@ lab.show_figure(
     "The lines are flat: a token 500 positions away counts as much as its neighbour. But longer "
     "sequences lie lower, since more tokens share one weight of 1.",
     "Line chart with logarithmic axes: median gradient norm against distance for sequences of 32, "
-    "128 and 512 tokens. Each line is horizontal with some noise. The level falls by about four "
-    "from each length to the next.",
+    "128 and 512 tokens. Each line is horizontal with some noise. The level falls by a factor of "
+    "about four from each length to the next.",
 )
 for length, gradient in gradients.items():
     near, far = gradient[length // 2 : -1].median(), gradient[: length // 2].median()
@@ -867,15 +869,15 @@ for length, gradient in gradients.items():
           f"{gradient[:-1].mean() * length:.1f}")  # fmt: skip
 
 # %% [markdown]
-# Distance does not matter; the number of tokens does, and only as $1/n$. A recurrent network loses a
-# constant *factor* at each step, which is far worse. Lesson 04 trains both and measures an RNN, an
-# LSTM and attention side by side: that is claim C02, and this is its first half.
+# Distance does not matter; the number of tokens does, and only as $1/n$. A plain recurrent network
+# loses a *factor* at each step, which is far worse. Lesson 04 puts RNNs, LSTMs and attention side by
+# side, all at the start of training as here: that is claim C02, and this is its first half.
 
 # %% [markdown]
 # ## 8 · Read the real thing
 #
 # First the formula. You have written all of it, except `bias`: numbers that are added to the scores,
-# which lesson 03 uses for positions. Then the layer that every model of this course calls. It
+# which lesson 03 uses for positions. Then the layer that the Transformers of this course call. It
 # takes PyTorch's fused operation, unless someone wants to see the weights.
 
 # %%
@@ -897,7 +899,8 @@ lab.show_source(DotProductAttention)
 #   (The softmax adds a few per score, which we leave out: they do not grow with $d$.)
 # - **Memory.** $Q$, $K$, $V$ and the output hold $4nd$ numbers. The weights hold $n^2$.
 #
-# Let PyTorch count both, once for the formula as we wrote it and once for the fused operation.
+# Let PyTorch count: the operations of the formula as we wrote it, and the peak memory of it and of
+# the fused operation.
 
 # %%
 from functools import partial
@@ -921,7 +924,8 @@ for n in lengths:
 
 # %% [markdown]
 # Both counts are exact. The written-out form holds scores *and* weights at its peak, $2n^2$ numbers of
-# 4 bytes, besides the output. Twice the length costs four times as much of both.
+# 4 bytes, besides the output. Twice the length costs four times the operations, and close to four
+# times the memory.
 #
 # The fused operation computes the weights in blocks and throws each block away, so it needs memory
 # for the output and a few blocks only. Lesson 20 builds it.
@@ -981,8 +985,8 @@ lab.quiz("01")
 #
 # - Attention is a soft dictionary: scores $QK^\top$ say how well keys fit a query, the softmax turns
 #   them into weights, and the output is the weighted mean of the values.
-# - Scores of width $d_k$ have a standard deviation of $\sqrt{d_k}$. Divided by it, the softmax starts
-#   soft and its gradient alive; without it, the typical gradient dies.
+# - Scores of vectors of width $d_k$ have a standard deviation of $\sqrt{d_k}$. Divided by it, the
+#   softmax starts soft and its gradient alive; without it, the typical gradient dies.
 # - A mask sets hidden scores to $-\infty$ *before* the softmax. Padding masks hide filler, causal
 #   masks hide the future.
 # - Every token is one step away from every other, at a price of $4 n^2 d$ operations and, written

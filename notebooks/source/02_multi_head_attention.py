@@ -434,7 +434,8 @@ lab.check("02.merge_heads", merge_heads)
 # ## 4 · Read the real thing
 #
 # The library's layer does the five steps in its `forward`, with queries, keys and values made by one
-# matrix `qkv`. It can also attend to a second sequence (`memory`); lesson 04 needs that.
+# matrix `qkv`. It can also attend to a second sequence (`memory`); lesson 04 needs that. `bias` and
+# `rotary` belong to lesson 03, and `cache` to lesson 06.
 
 # %%
 from zoo_lessons.layers import MultiHeadAttention
@@ -484,11 +485,11 @@ print("same output and same weights as torch.nn.MultiheadAttention: True")
 # | projections | none | one set per head | one matrix `qkv` | one matrix `in_proj` | three matrices |
 # | $W^O$ | none | yes | `out` | `out_proj` | `attention.output.dense` |
 # | biases | none | none | by default | by default | always |
-# | Boolean mask: True means | none | may attend | may attend | *ignore* | may attend |
+# | Boolean mask: True means | no mask | not Boolean | may attend | *ignore* | may attend |
 # | weights returned | all | not said | `record_attention` | *mean over heads* by default | with `output_attentions`, eager only |
 #
-# Two traps stand in italics. `nn.MultiheadAttention` reads Boolean masks the other way round than
-# `F.scaled_dot_product_attention` does, and it averages the weights over the heads unless you say
+# Two traps stand in italics. `nn.MultiheadAttention` reads Boolean masks the other way round, as
+# lesson 01 warned, and it averages the weights over the heads unless you say
 # `average_attn_weights=False`.
 #
 # ## 5 · Real heads
@@ -517,9 +518,9 @@ print(tuple(attention.shape), tokens)
 # **Try this.**
 #
 # 1. Many heads show one bright column at `[CLS]`. That is a place to rest: a head that finds nothing
-#    often puts its weight there. Choose *hide specials* to see what is left.
+#    often puts its weight there. Under *Special tokens* choose *hide* to see what is left.
 # 2. Find a head in which *sat* looks at *cat*, and one in which *on* looks at *mat*. Write down their
-#    layer and number. You need them in section 6.
+#    layer and number: section 6 puts such heads to the test.
 # 3. Type a sentence of your own, and see whether your heads do the same there.
 
 # %%
@@ -676,16 +677,21 @@ for layer_index, head in [(0, 2), (5, 11), (3, 1)]:
 
 # %% [markdown]
 # **Surprise.** The head whose picture says *sat -> cat* most clearly, (0, 2), carries almost nothing
-# of it to the end. The head at which everyone stares, (5, 11), carries much.
+# of it to the end. The head in which everyone stares at *cat*, (5, 11), carries much. Head (3, 1) of
+# *on* and *mat* is there for comparison: a figure near 0, even a negative one, says that *sat* moves
+# as much as with all heads.
 #
 # ### Claim C03, measured
 #
 # One sentence proves little. The record holds the same measurements for 120 sentences made from word
 # lists ("The teacher waited on the bench"), three ways of putting words between, all 72 heads, and
-# random heads for comparison; see [`experiments/c03_heads.py`](../experiments/c03_heads.py). The
-# rules that name a head's kind stand there:
+# random heads for comparison; see [`experiments/c03_heads.py`](../experiments/c03_heads.py). The table
+# lists the heads that give the link a mean weight of at least 0.3, which is the column *base*. With
+# words put between, *word moved* is the weight on the word in its new place, and *old place* the
+# weight at the old distance. *Others* is what the other words give to the same word, and *effect* is
+# the share of the movement that is gone without the head. The first rule that fits names the kind:
 #
-# - *everyone looks there*: other words give the same word at least half of that weight;
+# - *everyone looks there*: *others* is at least half of *base*;
 # - *follows the word*: at least half the weight moves along with the word;
 # - *keeps the place*: the weight stays behind, at the old distance.
 
@@ -750,8 +756,9 @@ print(
 #   words, as the last line says.
 # - The famous picture *sat -> cat* is here a neighbour head plus a head for important words. Neither
 #   is about verbs and subjects.
-# - *on -> mat* is better founded. Some heads follow the noun and are left alone by most other words.
-#   Yet silencing one of them hardly keeps the noun from *on*. Silencing all that show it does.
+# - *on -> mat* is better founded. Two heads follow the noun, and other words give it less than half
+#   of that weight. Yet silencing one of them hardly keeps the noun from *on*. Silencing all heads
+#   that show the link takes away half of its influence, more than any random set does.
 # - News takes detours. The head with the largest effect for *on*, (4, 10), does not look at *mat* at
 #   all (next cell). It prefers the first word, *the*. If that word has something to tell about *mat*,
 #   an earlier layer brought it there. No single map shows such a path.
@@ -784,7 +791,8 @@ for name, row in cost["counted"].items():
 
 # %% [markdown]
 # Only the attention weights grow: one map per head. Parameters and matrix products are the same,
-# because more heads are narrower heads. The time, measured side by side:
+# because more heads are narrower heads. More weights take more exponentials, so the time may grow a
+# little. Measured side by side:
 
 # %%
 from zoo_lessons.bench import Comparison

@@ -68,9 +68,10 @@ for english, french in train_pairs[:4]:
 # %% [markdown]
 # ## 1 · A layer that computes: feed-forward
 #
-# Attention moves information between tokens, but its output is only a weighted mean of values. The
-# second half of each block computes something *from* what has arrived. It is a small network with
-# one hidden layer, applied to each token by itself:
+# A Transformer is a stack of equal **blocks**. The first half of a block is the attention of lesson 02.
+# It moves information between tokens, but its output is only a weighted mean of values. The second
+# half computes something *from* what has arrived. It is a small network with one hidden layer,
+# applied to each token by itself:
 #
 # $$ \text{FFN}(x) = \max(0,\; x W_1 + b_1)\, W_2 + b_2 $$
 #
@@ -236,7 +237,9 @@ for name in ("post-norm", "pre-norm"):
 
 # %% [markdown]
 # One seed and one depth could be luck. The next figure has ten seeds and depths from 1 to 64. It
-# takes a minute to compute, so it was recorded by `make record`.
+# takes a minute to compute, so it was recorded by `make record`. Its weights start as the
+# Transformer's of section 3 do, larger than those of `nn.Linear` above. So the plain stack loses its
+# gradient more slowly than in our cell, and a residual without a norm lets it grow faster.
 
 # %%
 from zoo_lessons.records import load_claim, load_record
@@ -254,11 +257,11 @@ fig = lab.lines(
 fig.axes[0].set(ylim=(1e-10, 1e6))
 lab.show_figure(
     fig,
-    "Plain stacks lose the gradient, residuals alone let it explode. With a norm it stays near 1. "
-    f"Medians over {record['seeds']} seeds; the plain line goes on below the frame.",
-    "Line chart with logarithmic axes: gradient ratio against 1 to 64 blocks. Plain falls out of the "
-    "frame at 32 blocks. Residual only rises above a million at 64. Norm only, post-norm and "
-    "pre-norm stay between 0.1 and 10.",
+    "Plain stacks lose the gradient, residuals alone let it explode. With a norm it stays within a "
+    f"factor of ten of 1. Medians over {record['seeds']} seeds; the plain line goes on below the frame.",
+    "Line chart with logarithmic axes: gradient ratio against 1 to 64 blocks. Between 16 and 32 "
+    "blocks, plain leaves the frame at the bottom and residual only at the top. Norm only, "
+    "post-norm and pre-norm stay between 0.1 and 10.",
 )
 
 # %% [markdown]
@@ -279,17 +282,18 @@ fig = lab.lines(
 )
 lab.show_figure(
     fig,
-    "Without residuals all tokens become the same after a few blocks: attention takes means, and "
-    "means of means are all alike. Residuals keep each token's own content.",
+    "Without residuals all tokens are the same after two blocks: attention takes means, and means of "
+    "means are all alike. Residuals hold each token's own content longer, pre-norm longest.",
     "Line chart: mean cosine similarity of tokens against 1 to 16 blocks. Norm only is at 1 from two "
-    "to four blocks on. Post-norm rises to about 1 at 16 blocks, pre-norm to about 0.7.",
+    "blocks on. Post-norm rises to about 1 at 16 blocks, pre-norm to about 0.7.",
 )
 lab.show_claim(load_claim("C05"))
 
 # %% [markdown]
-# So the claim holds, with a division of labour: the residual keeps tokens apart and gradients from
-# vanishing, the norm keeps them from exploding. All of this is at initialisation; lesson 05 trains
-# deep stacks of both kinds.
+# So the claim holds, with a division of labour: the residual keeps gradients from vanishing and
+# tokens apart for longer, the norm keeps gradients from exploding. But depth has its price: at 16
+# blocks the tokens of a post-norm stack, too, are nearly alike. All of this is at initialisation;
+# lesson 05 trains deep stacks of both kinds.
 
 # %% [markdown]
 # ## 3 · Encoder and decoder
@@ -361,7 +365,8 @@ print(target.input_ids[1].tolist())
 # %% [markdown]
 # Now the model. `Transformer` puts together what you know: embeddings times $\sqrt{d_\text{model}}$
 # plus sinusoidal positions, encoder, decoder, and an output layer that scores every French word. The
-# output layer reuses the embedding table (section 3.4 of the paper).
+# output layer reuses the embedding table (section 3.4 of the paper). For its sake the table starts
+# with small numbers; the factor $\sqrt{d_\text{model}}$ makes the words as large as the positions.
 
 # %%
 from zoo_lessons.models import Transformer, TransformerConfig
@@ -462,7 +467,9 @@ lab.check("04.teacher_forcing", teacher_forcing)
 # </details>
 
 # %% [markdown]
-# The loss is the cross-entropy of lesson 03, now over all French positions of the batch:
+# The loss is the cross-entropy of lesson 03, now over all French positions of the batch. The French
+# padding needs no mask of its own: it stands at the end, where the causal mask hides it from every
+# real word, and its labels are skipped.
 
 # %%
 from torch.nn import functional as F
@@ -654,9 +661,9 @@ lab.check("04.padding_bug", next_token_logits)
 # ## 6 · Watching words change places
 #
 # Cross-attention maps show which English words the decoder looks at when it writes each French word.
-# Rows are the French words *about to be written*, columns the English words. Open a head of the
-# second layer. If a row's bright square stands left or right of the diagonal, words change places.
-# Type a caption of your own: the model translates it, and the maps follow.
+# Rows are the French words *about to be written*, columns the English words. Open a head of layer 1,
+# which is the second. If a row's bright square stands left or right of the diagonal, words change
+# places. Type a caption of your own: the model translates it, and the maps follow.
 
 # %%
 from zoo_lessons.lab.widgets import AttentionExplorer
@@ -708,7 +715,7 @@ lab.show_figure(
 # colour go wrong? As a control we hide another word of the same sentence.
 
 # %%
-COLORS = {
+ENGLISH_COLOUR = {
     "rouge": "red", "orange": "orange", "jaune": "yellow", "vert": "green", "verte": "green",
     "bleu": "blue", "bleue": "blue", "violet": "purple", "violette": "purple", "gris": "grey",
     "grise": "grey", "noir": "black", "noire": "black",
@@ -734,7 +741,7 @@ for english, french in translation_pairs("test", 100):
     maps, english_words, french_words = look_across(english, french)
     ids = encode_batch(to_french, [french], add_bos=True).input_ids
     for row, word in enumerate(french_words):
-        source_word = COLORS.get(word)
+        source_word = ENGLISH_COLOUR.get(word)
         if english_words.count(source_word) != 1:
             continue  # not a colour, or the sentence names this colour twice
         place = english_words.index(source_word)
@@ -768,12 +775,14 @@ print(
 # %% [markdown]
 # ## 7 · Claims: distance and parallel training
 #
-# Two claims of the articles can be checked now.
+# Two claims of overview articles can be checked now.
 #
 # ### Gradients over distance
 #
 # **C02: attention avoids the vanishing gradient that RNNs have over long sequences.** Lesson 01
-# measured attention alone. Next to recurrent networks, at initialisation, it looks like this:
+# measured attention alone. Next to recurrent networks, at initialisation, it looks like this. Two of
+# them start in a way that is known to help: the RNN with an orthogonal matrix from state to state,
+# which by itself shrinks nothing, and the LSTM with forget gates that a bias of 1 holds open.
 
 # %%
 record = load_record("c02_gradient_distance")["figures"]
@@ -791,9 +800,9 @@ lab.show_figure(
     fig,
     f"Medians over {record['seeds']} seeds. Recurrent networks multiply by a factor at every step; "
     "attention shares one gradient among all tokens.",
-    "Line chart with logarithmic axes: gradient norm against distance from 1 to 256 tokens. The "
-    "plain RNN and LSTM fall out of the frame; attention and the Transformer block fall slowly in "
-    "proportion to 1/n.",
+    "Line chart with logarithmic axes: gradient norm against distance from 1 to 256 tokens. All four "
+    "recurrent networks fall out of the frame, the plain RNN first; attention and the Transformer "
+    "block fall slowly in proportion to 1/n.",
 )
 lab.show_claim(load_claim("C02"))
 
@@ -872,16 +881,15 @@ for name, sizes in {"ours": config, "paper's base": TransformerConfig.base()}.it
     print(f"{name}: encoder {encoder:,}, decoder {decoder:,}, embeddings {words:,}, all {total:,}")
 
 # %% [markdown]
-# The paper's table 3 gives 65 million for the base model. We count a little less, because the paper
-# does not say exactly how large its vocabulary of "about 37000" is.
+# The paper's table 3 gives 65 million for the base model. We count a little less. One reason may be
+# the vocabulary, of which the paper says only that it has "about 37000" tokens.
 #
 # **Computing.** A block with $n$ tokens takes $8 n d^2$ FLOPs for the four projections, $4 n^2 d$ for
 # attention and $4 n d\, d_\text{ff}$ for the feed-forward. With $d_\text{ff} = 4d$ that is
 # $24 n d^2 + 4 n^2 d$: attention's own part overtakes the rest only when $n > 6d$.
 
 # %%
-for n in (12, 512, 384, 8192):
-    d = 64 if n in (12, 384) else 512
+for d, n in ((64, 12), (64, 384), (512, 512), (512, 8192)):
     rest, attention = 24 * n * d**2, 4 * n**2 * d
     print(f"d = {d:3}, n = {n:4}: attention's share {attention / (attention + rest):.0%}")
 
@@ -901,10 +909,10 @@ lab.quiz("04")
 #
 # - A block moves information between tokens (attention), then computes on each token (feed-forward).
 # - Residual connections and LayerNorm let blocks be stacked: gradients neither vanish nor explode,
-#   and tokens stay apart.
+#   and tokens stay apart for longer.
 # - The decoder adds a causal mask and cross-attention to the memory. Teacher forcing trains all its
 #   positions at once.
-# - In our translator, cross-attention shows colours changing places, and hiding a word proves that
+# - In our translator, cross-attention shows colours changing places, and hiding a word shows that
 #   the picture is true.
 # - **Next:** [05 Training stability](05_training_stability.ipynb). **Read:** Vaswani et al. 2017,
 #   [Attention Is All You Need](https://arxiv.org/abs/1706.03762), sections 3.1, 3.3 and 3.4; Xiong et

@@ -165,8 +165,7 @@ assert runs["as it is"].loss[20:45].mean() > 0.9 * guess
 # %% [markdown]
 # No error, no NaN, and half of the run is wasted: from step 20 to 45 the loss is still within 10 %
 # of what word frequencies alone explain (the `assert` above says so), with hardly a trace of
-# translation. Had this been a run of four weeks on a thousand machines, its curve would look the
-# same, and two weeks would be gone.
+# translation. Had this been a run of four weeks, two of them would be gone.
 #
 # **Why do some runs diverge, and what keeps them on course?** This lesson breaks runs on purpose,
 # in two ways, and repairs each of them by its cause.
@@ -276,9 +275,10 @@ lab.show_figure(
 assert len(sgd["clipped to 0.5"]) == 60 and sgd["clipped to 0.5"].loss[-10:].mean() < guess / 2
 
 # %% [markdown]
-# How tight must the limit be? The longest step is $\eta \, c$, so at this rate it matters. The next
-# figures are recorded: `make record` trained the same model on several seeds with several limits,
-# and stored the mean loss of the last ten steps.
+# How tight must the limit be? No gradient adds more than $\eta \, c$ to a step, so at this rate it
+# matters. (With momentum 0.9, a step can add up ten such pieces.) The next figures are recorded:
+# `make record` trained the same model on several seeds with several limits, and stored the mean loss
+# of the last ten steps.
 
 # %%
 from zoo_lessons.records import load_claim, load_record
@@ -306,7 +306,8 @@ for limit, outcome in by_limit["limits"].items():
 #    \qquad \Delta\theta = -\eta \, \frac{m / (1 - \beta_1^t)}{\sqrt{v / (1 - \beta_2^t)} + \epsilon} $$
 #
 # with $\beta_1 = 0.9$, $\beta_2 = 0.999$ and a tiny $\epsilon$ against division by zero. The
-# factors $1 - \beta^t$ make up for the means' start at 0.
+# factors $1 - \beta^t$ make up for the means' start at 0. (`fit` uses **AdamW**, which is Adam that
+# also shrinks every weight a little at each update, the *weight decay* of Loshchilov & Hutter 2019.)
 #
 # **Predict.** One weight has the gradient 1 at each of 200 updates, except for a spoiled batch at
 # update 50, where it is 100. How long are the steps after that?
@@ -324,7 +325,10 @@ def adam_steps(gradients, beta1=0.9, beta2=0.999, eps=1e-8):
 
 
 spoiled = [100.0 if t == 50 else 1.0 for t in range(1, 201)]
-steps = {"no clipping": adam_steps(spoiled), "clipped to 1": adam_steps([1.0] * 200)}
+steps = {
+    "no clipping": adam_steps(spoiled),
+    "clipped to 1": adam_steps([min(g, 1.0) for g in spoiled]),
+}
 for name, lengths in steps.items():
     print(name, [f"update {t}: {lengths[t - 1]:.2f}" for t in (1, 49, 50, 60, 100, 200)])
 
@@ -379,11 +383,15 @@ for size in (1e-3, 1.0, 1e3):
 # %% [markdown]
 # *Every* weight moves by the full learning rate, whether its gradient is large, small or mere noise
 # of one batch. (In the first row $\epsilon$ shortens one move a little.) All weights of all twelve
-# layers move at once, each as if the others stood still. Only after some dozens of updates does $m$
-# average out the noise, while $v$ does not, and the steps shrink to what the gradient deserves.
+# layers move at once, each as if the others stood still. Only after ten or twenty updates does $m$
+# average out much of the noise, while $v$ does not, and the steps shrink to what the gradient
+# deserves.
 #
-# Post-norm adds to this. At the start its gradients are largest in the layers near the output
-# (Xiong et al. 2020, section 3.3), which then change fastest, on top of inputs that also change.
+# Post-norm adds to this. Liu et al. 2020 ("Understanding the Difficulty of Training Transformers",
+# section 4) find that small changes of all weights move the output of a post-norm stack more than
+# that of a pre-norm stack, the more so the deeper it is. Its gradients are uneven as well, largest in
+# the layers near the output (Xiong et al. 2020, section 3.3). But that alone explains little: as you
+# have just seen, Adam's first steps do not follow the size of the gradient.
 #
 # The remedy: small steps while the directions are poor. **Warm-up** raises the rate in a straight
 # line from near 0 to its peak; afterwards a **schedule** lets it fall. This course counts a
@@ -505,16 +513,17 @@ print(f"(converged: below half of {stability['guess']:.2f}, the entropy of the w
 # %% [markdown]
 # Pre-norm leaves a path from the output to every layer that no LayerNorm cuts, and it trains
 # without warm-up at both depths. That is why GPT-2, ViT and nearly all large models since have it.
-# Post-norm needs warm-up as soon as it is deep. Why does anyone still use it? Where it trains, its
-# final quality is often as good or better (Liu et al. 2020, "Understanding the Difficulty of
-# Training Transformers", section 1), and the weights of BERT are post-norm.
+# Post-norm needs warm-up here as soon as it is deep. Why does anyone still use it? Where it trains,
+# its final quality is often as good or better (Liu et al. 2020, section 1), and the weights of BERT
+# are post-norm.
 
 # %% [markdown]
 # ## 4 · Which rate?
 #
 # The peak rate is the one setting that always needs a look. The **learning-rate finder** (Smith
-# 2017, section 3.3) tries all rates in one short run: the rate grows by the same factor from step
-# to step. At first nothing is learned, then the loss falls, then it explodes.
+# 2017, section 3.3) tries all rates in one short run. Smith lets the rate rise in a straight line;
+# here it grows by the same factor from step to step. At first nothing is learned, then the loss
+# falls, then it explodes.
 
 # %% tags=["nbval-ignore-output"]
 from zoo_lessons.training import learning_rate_finder
@@ -576,7 +585,7 @@ for number in numbers:
 
 # %% [markdown]
 # - **fp16 loses range.** Above 65504 everything is infinite: $e^{12}$ already, or the loss summed
-#   over a large batch. Below about $6 \cdot 10^{-8}$ everything is 0, and many gradients lie there.
+#   over a large batch. Below about $6 \cdot 10^{-8}$ everything is 0, and gradients can be as small.
 # - **bf16 loses digits.** It has the range of fp32 and two to three decimal digits. 257 becomes 256.
 #
 # The lost digits matter where something small is added to something large. That is what an update
@@ -717,7 +726,7 @@ lab.check("05.unscale", unscale_and_clip)
 # %% [markdown]
 # ## 6 · All three together
 #
-# The overview article says that clipping, warm-up and mixed precision make training stabler and
+# Overview articles say that clipping, warm-up and mixed precision make training stabler and
 # faster. To see what each contributes, the record holds all eight combinations on the deep
 # post-norm model, on several seeds.
 
@@ -1004,25 +1013,23 @@ for tokens in (64, 256):
 
 # %% [markdown]
 # **Time.** The recorded comparison of a whole training step, with blocks of three widths. Ratios to
-# fp32; below 1 is faster.
+# fp32 without clipping; below 1 is faster. The verdict compares with the noise of two equal steps.
 
 # %%
 timing = load_record("c11_timing")
 print(f"{timing['figures']['tokens']} tokens per step on {timing['machine']['device']}")
 for name in ("fp32, clipped", "bf16, clipped"):
-    for width, ratio, (low, high) in zip(
-        timing["figures"]["widths"],
-        timing["figures"][name]["ratio"],
-        timing["figures"][name]["interval"],
-        strict=True,
+    row = timing["figures"][name]
+    for width, ratio, (low, high), verdict in zip(
+        timing["figures"]["widths"], row["ratio"], row["interval"], row["verdict"], strict=True
     ):
-        print(f"{name} at width {width:3}: {ratio:.2f} (95 % interval {low:.2f} to {high:.2f})")
+        print(f"{name} at width {width:3}: {ratio:.2f} ({low:.2f} to {high:.2f}), {verdict}")
 
 # %% [markdown]
 # In narrow layers, converting to bf16 and back costs more than the smaller products save; the gain
-# comes with width, and only on processors with units for bf16. On a GPU the factor is larger.
-# Clipping shows up where the model is large and the batch is small, since it passes over all
-# parameters, not over tokens.
+# comes with width, and only on processors with units for bf16. Clipping hardly shows. As the count
+# above says, it passes over the parameters and not over the tokens, so its share is small unless the
+# batch is.
 
 # %% [markdown]
 # ## Quiz

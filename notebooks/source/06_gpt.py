@@ -77,6 +77,8 @@ for word, count in following.most_common():
 # a count of zero says nothing. We need something that has never seen exactly this beginning and knows
 # all the same. And if it can say what comes next, it can also *write*: choose a word, append it, ask
 # again. **How does predicting the next word become writing?**
+#
+# Section 5 goes *further*. Short of time? Leave out section 8 as well.
 
 # %% [markdown]
 # ## 1 · Only the mask changes
@@ -143,8 +145,8 @@ lab.show_figure(
 # Read the last column on the right: replacing *mat* changes only the output of *mat*. So the output
 # of *the*, just before, cannot know that *mat* follows. We may ask it to predict just that.
 #
-# **GPT** (Radford et al. 2018, and 2019 as GPT-2) is this stack with an embedding below and a
-# prediction on top.
+# **GPT** (Radford et al. 2018) is this stack with an embedding below and a prediction on top. The
+# first GPT was post-norm. We build its successor, GPT-2 (2019), which is pre-norm (lesson 04).
 
 # %%
 from zoo_lessons.lab.diagrams import stack_diagram
@@ -228,7 +230,8 @@ print("GPT leaks:", leaks(model))
 #
 # $$ \ell = -\frac{1}{n - 1} \sum_{t=2}^{n} \log p(x_t \mid x_1, \dots, x_{t-1}) $$
 #
-# The targets are the inputs, shifted by one:
+# It is the cross-entropy of lesson 03. With the natural logarithm, its unit is called a **nat**. The
+# targets are the inputs, shifted by one:
 #
 # | position | 0 | 1 | 2 | 3 |
 # |---|---|---|---|---|
@@ -319,15 +322,16 @@ for length, ratio in zip(record["figures"]["lengths"], training, strict=True):
 print(f"Claim C35: {load_claim('C35')['verdict']}.")
 
 # %% [markdown]
-# A processor with two cores cannot do much at once, so it shows little of this advantage. A GPU does
-# thousands of things at once, and there the LSTM's steps leave it idle.
+# A processor with two cores cannot do much at once, so it does not show the advantage. A GPU does
+# thousands of things at once, and an LSTM's steps leave most of it idle; this course has not timed
+# that.
 #
 # *Writing* is another matter. Each new token depends on the one before, so a Transformer too goes
 # step by step. Section 7 returns to that.
 #
 # ### Training
 #
-# 300 steps on batches of 64 captions, with `fit` from lesson 03. It takes some ten seconds.
+# 300 steps on batches of 64 captions, with `fit` from lesson 03. It takes some seconds.
 
 # %% tags=["nbval-ignore-output"]
 from functools import partial
@@ -386,8 +390,8 @@ print(f"\nof 200 texts, {copied:.0%} stand in the training set word for word")
 # %% [markdown]
 # ## 3 · Perplexity
 #
-# The loss on text that the model has not seen is a fair judge, but who can picture 1.07 nats? Take
-# the exponential:
+# The loss on text that the model has not seen is a fair judge, but who can picture nats? Take the
+# exponential:
 #
 # $$ \text{perplexity} = e^{\ell} $$
 #
@@ -608,8 +612,8 @@ fig.axes[0].set_xticks(range(len(places) - 1), [f"{a} to {b - 1}" for a, b in pa
 lab.show_figure(
     fig,
     "An n-gram has all the context it can use after a few tokens. GPT's curve falls for longer, but "
-    "most of the gain is made in the first third of the block: so small a model, trained so briefly, "
-    "makes little of a long context.",
+    "is level in the last two parts: so small a model, trained so briefly, makes little of a long "
+    "context.",
     "Line chart: perplexity per token in four parts of a block, for GPT, a bigram and the best "
     "n-gram. The n-grams are level after the first part; GPT starts highest and falls, steeply at "
     "first. The best n-gram is lowest throughout.",
@@ -1148,7 +1152,7 @@ print(f"our model, {cache.length} tokens: {cache.nbytes:,} bytes, as the formula
 gpt2 = GPTConfig.small()
 print(f"GPT-2 small, 1024 tokens, float16: {cache_bytes(gpt2, 1024, 1, 2) / 1e6:.1f} MB per text")
 print(f"the same for 64 texts at once: {cache_bytes(gpt2, 1024, 64, 2) / 1e9:.1f} GB")
-print(f"GPT-2 small's weights in float16: {124_439_808 * 2 / 1e9:.2f} GB")
+print(f"GPT-2 small's weights in float16: {124_439_808 * 2 / 1e9:.2f} GB")  # section 10 counts them
 
 # %% [markdown]
 # Serving many users fills the memory with caches, not with weights. Lesson 21 manages them.
@@ -1293,9 +1297,8 @@ ours = from_transformers(theirs)
 
 ids = torch.randint(1, 500, (1, 10))
 with torch.no_grad():
-    difference = (ours(ids).logits - theirs(ids).logits).abs().max() / theirs(
-        ids
-    ).logits.abs().max()
+    mine, reference = ours(ids).logits, theirs(ids).logits
+difference = (mine - reference).abs().max() / reference.abs().max()
 print("largest difference of the logits below 0.00001:", difference.item() < 1e-5)
 
 # %%

@@ -144,7 +144,7 @@ for word, parts in pieces.items():
         single[part] += words[word]
 likely = {pair: count / (single[pair[0]] * single[pair[1]]) for pair, count in pairs.items()}
 print("most frequent next: ", [a + b.removeprefix("##") for (a, b), _ in pairs.most_common(5)])
-best = sorted(likely, key=likely.get)[-5:]
+best = sorted(likely, key=likely.get, reverse=True)[:5]
 print("most likely next:   ", [a + b.removeprefix("##") for a, b in best])
 
 
@@ -233,8 +233,8 @@ for sentence in (
 
 
 # %% [markdown]
-# Ours knows *iterator* and *tuple*, and has never heard of cats and mats. A vocabulary is a picture
-# of the text that it was trained on.
+# Ours knows *iterator* and *tuple*, and has never heard of cats. A vocabulary is a picture of the
+# text that it was trained on.
 
 # %% [markdown]
 # ## 2 · Three embeddings, one sum
@@ -630,9 +630,9 @@ print(f"loss of the first 20 steps {history.loss[:20].mean():.2f}, "
       f"of the last 20 {history.loss[-20:].mean():.2f}")  # fmt: skip
 
 # %% [markdown]
-# Very little happened. Holes make learning slow: 64 tokens give some eight answers, where GPT gets
-# 63. `make record ARGS=bert_prose` ran the same training for longer. Its curve shows what was about
-# to come:
+# Very little happened. Holes make learning slow: only 15 % of the tokens give an answer, where GPT
+# gets one at each token but the first. `make record ARGS=bert_prose` ran the same training for
+# longer. Its curve shows what was about to come:
 
 # %% tags=["nbval-ignore-output"]
 curve = record["curve"]
@@ -667,7 +667,7 @@ lab.show_figure(
 # - **bigram**: which piece follows the left neighbour?
 # - **two-sided bigram**: which piece fits between both neighbours?
 #
-# **Predict.** The small BERT sees both sides, and up to 62 words. Which of the three does it beat?
+# **Predict.** The small BERT sees both sides, up to 60 other pieces. Which of the three does it beat?
 
 # %% tags=["nbval-ignore-output"]
 print(f"{'':18} perplexity  right at first guess   ({record['holes']:,} holes)")
@@ -684,8 +684,8 @@ print("better than the two-sided bigram:", perplexity["BERT"] < perplexity["two-
 # It beats all three, the last one by a hair: this is one run, and another seed might fall on the
 # other side. Think what that means. A table that looks at two neighbours is nearly as good as a
 # model that looks at 64 tokens. That is no verdict on BERT. It is what a quarter of a million
-# parameters and some minutes on one processor core give. The paper's run saw 128,000 tokens in each
-# of a million steps (appendix A.2).
+# parameters and less than an hour on one processor core give. The paper's run saw 128,000 tokens in
+# each of a million steps (appendix A.2).
 #
 # And the second task?
 
@@ -726,13 +726,16 @@ answers = labels[row, hole]
 
 @torch.no_grad()
 def hole_loss(model, side="both"):
-    """Mean loss at the holes, one row of input per hole, in nats."""
-    place = torch.arange(64)
-    visible = {"both": place >= 0, "left": place <= hole[:, None], "right": place >= hole[:, None]}
-    mask = test.attention_mask[row] * visible[side]
-    hidden = model.bert(test.input_ids[row], mask, test.token_type_ids[row]).last_hidden_state
-    scores = model.predictions(hidden[torch.arange(len(hole)), hole])
-    return F.cross_entropy(scores, answers).item()
+    """Mean loss at the holes in nats. One row of input per hole, 256 of them at a time."""
+    place, total = torch.arange(64), 0.0
+    for i in torch.arange(len(hole)).split(256):
+        left, right = place <= hole[i, None], place >= hole[i, None]
+        visible = {"both": left | right, "left": left, "right": right}[side]
+        mask = test.attention_mask[row[i]] * visible
+        output = model.bert(test.input_ids[row[i]], mask, test.token_type_ids[row[i]])
+        scores = model.predictions(output.last_hidden_state[torch.arange(len(i)), hole[i]])
+        total += F.cross_entropy(scores, answers[i], reduction="sum").item()
+    return total / len(hole)
 
 
 # %% tags=["nbval-ignore-output"]
@@ -910,8 +913,8 @@ print("a head with more than half of its attention on the previous token:", firs
 print("a head with more than half of its attention on the next token:    ", second > 0.5)
 
 # %% [markdown]
-# Nobody built this in. On the way from the plateau down the slope, the model found the two-sided
-# bigram: one head fetches the left neighbour, one the right.
+# Nobody built this in. In training, the model found the two-sided bigram: one head fetches the left
+# neighbour, one the right.
 
 # %% [markdown]
 # ### Are these heads used?
@@ -948,7 +951,7 @@ lab.show_figure(
     "Each point is a head; those of layer 0 have their names. Two heads look at neighbours, and "
     "losing one of them costs many times as much as losing any other.",
     "Scatter plot of eight heads: added loss when silenced against the share of attention on "
-    "neighbouring tokens. Six heads lie near zero on both axes; two lie far up on the right.",
+    "neighbouring tokens. Six heads lie at the lower left; two lie far up on the right.",
 )
 
 # %%
@@ -967,10 +970,9 @@ print("losing any other head costs less than a third of it:",
 # ## 7 · Does each task earn its place? (further)
 #
 # Two questions remain. Does the 80/10/10 rule do anything that hiding alone does not? And does
-# next-sentence prediction help? Each needs several runs with several seeds, and on prose each run
-# would take minutes. So `make record ARGS=bert_tasks` asked them on captions of the shapes world,
-# where learning takes seconds. A document is all captions of one picture. B follows A if both tell
-# of the same picture.
+# next-sentence prediction help? Each needs several runs with several seeds, and a run on prose is
+# long. So `make record ARGS=bert_tasks` asked them on captions of the shapes world, where fewer steps
+# do. A document is all captions of one picture. B follows A if both tell of the same picture.
 
 # %%
 from zoo_lessons.datasets.shapes import captions, sample_scene
@@ -980,7 +982,9 @@ for caption in captions(scene)[:3]:
     print(caption.english)
 
 # %% [markdown]
-# Three ways of pre-training, otherwise equal, on held-out pictures:
+# The record compares three ways of pre-training, otherwise equal: BERT's own, one in which every
+# chosen token becomes `[MASK]`, and one without the next-sentence task. It takes five measures, on
+# held-out pictures:
 #
 # - **filling holes**: share of `[MASK]`s filled rightly, in true pairs;
 # - **slips**: one visible word is replaced by a wrong one. How often does the model score the true
@@ -990,7 +994,7 @@ for caption in captions(scene)[:3]:
 #   *circle*?
 # - **next sentence**: accuracy of that head.
 #
-# **Predict.** Which of these suffers most if every chosen token becomes `[MASK]`? Which suffers
+# **Predict.** Which measure suffers most if every chosen token becomes `[MASK]`? Which suffers
 # without the next-sentence task?
 
 # %%
@@ -1035,8 +1039,8 @@ for comparison, differences in found.items():
 
 # %% [markdown]
 # Read the stars. **80/10/10** costs nothing at the holes, and shows where nothing is hidden. The
-# model that has only ever been asked about `[MASK]` does not even name the word that stands before
-# its eyes half of the time, and its vectors for visible words tell less about their neighbours.
+# model that has only ever been asked about `[MASK]` names the word that stands before its eyes only
+# about half of the time, and its vectors for visible words tell less about their neighbours.
 # Texts without holes are what a pretrained model is used on, so this is the point of the rule. But
 # it has a price: a model that has learned to keep most visible words also trusts a wrong one more
 # often. That is the measure *slips*, where hiding alone wins.

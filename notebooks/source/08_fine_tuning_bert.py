@@ -52,8 +52,9 @@ lab.begin("08")
 # - *Sort my references:* which words are the authors, which the title?
 #
 # The first wants one label per text, the second a piece of the text, the third a label per word. Each
-# of them has a few hundred examples. That is far too little to learn English from. But MiniLM has
-# read English by the gigabyte. What it knows sits in the vectors that it gives to the words:
+# of them has a few hundred or a few thousand examples. That is far too little to learn English from.
+# But MiniLM has read English by the gigabyte. What it knows sits in the vectors that it gives to the
+# words:
 
 # %%
 import torch
@@ -71,8 +72,8 @@ print("one vector per token:", tuple(hidden.shape), "(batch, tokens, d_model)")
 # %% [markdown]
 # MiniLM has never seen any of the three tasks. **How does one pretrained encoder serve them all?**
 #
-# Sections 1 to 8 and 11 are the core of this lesson. Sections 9 and 10, tagging and search, go
-# further.
+# Sections 1 to 8 and 11 are the core of this lesson; the minutes above are for them. Sections 9 and
+# 10, tagging and search, go further.
 
 # %% [markdown]
 # ## 1 · One encoder, many heads
@@ -88,8 +89,8 @@ print("one vector per token:", tuple(hidden.shape), "(batch, tokens, d_model)")
 # | one label per token | $W h_i + b$, for each token $i$ | $n$ rows of scores, one per tag |
 # | a piece of the text | $s \cdot h_i$ and $e \cdot h_i$, for each token $i$ | two scores per token: start, end |
 #
-# $W$, $W_p$, $b$, $b_p$, $s$ and $e$ are all that is new. ($W_p$, $b_p$ is the *pooler*, which exists
-# since pre-training.) How much is that?
+# $W$, $b$, $s$ and $e$ are all that is new. ($W_p$ and $b_p$ are the *pooler* of lesson 07, which comes
+# with the encoder.) How much is that?
 
 # %%
 from zoo_lessons.models import BertForQuestionAnswering, BertForSequenceClassification
@@ -230,9 +231,10 @@ for name, share in frozen.items():
 print("MiniLM's mean beats counting words:", frozen["mean"] > frozen["words (TF-IDF)"])
 
 # %% [markdown]
-# The TF-IDF features weigh each word (and pair of words) by how rare it is. With 16 examples per
-# topic, most words of a test passage never occurred in training, so there is nothing to count.
-# MiniLM brings what it has read elsewhere.
+# The TF-IDF features weigh each word (and pair of words) by how rare it is. They come from the whole
+# passage, MiniLM's vectors from its first 32 tokens. With 16 examples per topic, many words of a test
+# passage never occurred in training, and there is nothing to count for them. MiniLM brings what it
+# has read elsewhere. [CLS] and mean are too close to call on one draw; section 4 has more.
 
 # %% [markdown]
 # ## 3 · Frozen or fine-tuned
@@ -302,7 +304,7 @@ lab.show_figure(
     fig,
     "The loss on the training passages falls quickly. That alone says little: with 96 passages, a "
     "model with millions of parameters can learn them by heart.",
-    "Line chart: cross-entropy falls from about 1.8 to below 0.5 within 25 steps.",
+    "Line chart: cross-entropy falls from about 1.8 to about 0.8 within 25 steps.",
 )
 
 
@@ -441,7 +443,7 @@ print(f"\nfine-tuned from [CLS], {record['sweep_per_topic']} labels per topic: "
 # - **Pre-training is what counts.** The same architecture with random weights learns little from so
 #   few labels, frozen or trained. Counting words is much better than *that*.
 # - **Labels.** MiniLM with 16 labels per topic beats TF-IDF with 64. At 64 the gap is still wide, but
-#   TF-IDF climbs faster: the more labels, the less pre-training matters.
+#   from 16 on TF-IDF climbs faster: the more labels, the less pre-training matters.
 # - **Frozen or fine-tuned?** With 4 labels per topic there is nothing between them. With 64,
 #   fine-tuning is ahead by a few points. Begin frozen.
 # - **[CLS] or mean?** The mean is ahead at every size, as its training suggests, but by less than you
@@ -687,10 +689,10 @@ history = fit(
 print(f"loss on the training questions: {history.loss[0]:.2f} -> {history.loss[-1]:.2f}")
 
 # %% [markdown]
-# The record below has this method too, with more questions, under the name *frozen*. It learns that
-# answers are names, places or years. But its guesses are so poor that at the best threshold it says
-# nothing at all. A frozen MiniLM was made to say what a
-# sentence is *about*. Who sold to whom, as the question asks it, must be worked out *between*
+# The loss has fallen: the two vectors learn that answers are names, places or years. But which? The
+# record below has this method too, with more questions, under the name *frozen*: on new passages its
+# guesses are so poor that the best threshold lets almost none of them through. MiniLM was made to say
+# what a sentence is *about*. Who sold to whom, as the question asks it, must be worked out *between*
 # question and passage, in the layers.
 #
 # So the layers have to be trained, all six of them, which takes minutes. `make record` did it with
@@ -750,11 +752,11 @@ for split, title in splits.items():
 # *told* the candidates. And it knows when to be silent.
 #
 # On **new wordings** it falls behind the baseline. The columns say how: without an answer it is right
-# as often as before, with an answer hardly ever. It has fallen silent. In training, many questions
-# without an answer asked for something that the passage does not tell. A question in words that it
-# never met looks just like those. The generator has four wordings for each relation, and the model
-# has learned *these*, not English. MiniLM has read that *purchase* means *buy*, but nothing in training
-# asked for it.
+# as often as before, with an answer seldom. It has fallen silent. A likely reason: in training, many
+# questions without an answer asked for something that the passage does not tell, and a question in
+# words that it never met looks just like those. The generator has four wordings for each relation,
+# and the model has learned *these*, not English. MiniLM has read that *purchase* means *buy*, but
+# nothing in training asked for it.
 #
 # This is the most useful failure of the lesson. **A model learns what its training data are, not what
 # you had in mind.** Had we tested on known wordings only, we would have reported a model that reads.
@@ -860,9 +862,9 @@ lab.show_figure(
 )
 
 # %% [markdown]
-# The last lines of the cell above show where the errors are. People and years are mostly right. With
-# places this model does worse than a coin tossed between the two: *before* and *now* hang on small
-# words and on their order, and it has mixed them up.
+# The lines printed before the figure show where the errors are. People and years are mostly right.
+# With places this model does worse than a coin tossed between the two: *before* and *now* hang on
+# small words and on their order, and it has mixed them up.
 #
 # Now the same for new wordings. Is the model silent because it has no idea, or although it has one?
 
@@ -933,8 +935,9 @@ AskBox(
 # %% [markdown]
 # ## 9 · Tags that follow rules (further)
 #
-# Scientific libraries cite papers in their docstrings. Here are three such references, as a reader
-# sees them. Who wrote the work, what is its title, and where did it appear?
+# Scientific libraries cite papers in their docstrings. Here are three such references, with a blank
+# around each mark, as the tagger will get them. Who wrote the work, what is its title, and where did
+# it appear?
 
 # %% tags=["nbval-ignore-output"]
 from zoo_lessons.datasets.references import TAGS, references
@@ -950,8 +953,9 @@ for one in test_references[:3]:
 # publisher) comes after, up to the first number or bracket. Trained on these, a tagger can read the
 # many references in which nobody marked anything.
 #
-# An entity has several words, so a label must also say where it begins. In **BIO** tags,
-# `B-TITLE` begins a title, `I-TITLE` is inside one, and `O` is outside of everything.
+# Such a run of words, one title or one list of authors, is called an **entity**. It has several words,
+# so a label must also say where it begins. In **BIO** tags, `B-TITLE` begins a title, `I-TITLE` is
+# inside one, and `O` is outside of everything. With authors, title and venue that makes seven tags.
 
 # %% tags=["nbval-ignore-output"]
 for word, tag in list(zip(one.words, one.tags, strict=True))[:16]:
@@ -960,8 +964,8 @@ print(f"{len(train_references)} references to train on, {len(test_references)} t
 
 # %% [markdown]
 # No work is in both parts, and none counts twice. Is the task too easy? Commas and full stops help,
-# but they stand between authors, inside titles and inside names of journals alike. *Statistics* is
-# the title of one work and the journal of another. Two baselines without a network will tell.
+# but they stand between authors, inside titles and inside names of journals alike. *Statistics*
+# begins the title of one work and the journal of another. Two baselines without a network will tell.
 
 # %% [markdown]
 # ### Words and pieces
@@ -1028,24 +1032,24 @@ few, tested = train_references[:60], test_references[:60]
 features = word_features(encoder, word_pieces, [one.words for one in few], block=3)
 test_features = word_features(encoder, word_pieces, [one.words for one in tested], block=3)
 x = pad_sequence(features, batch_first=True)  # (references, words, d_model)
-labels = pad_sequence(
+tag_ids = pad_sequence(
     [torch.tensor([TAGS.index(tag) for tag in one.tags]) for one in few],
     batch_first=True,
     padding_value=NO_LABEL,
 )  # (references, words)
-print("d_model", x.shape[-1], "· labels fit the words:", labels.shape == x.shape[:2])
+print("d_model", x.shape[-1], "· labels fit the words:", tag_ids.shape == x.shape[:2])
 
 
 # %% tags=["nbval-ignore-output"]
-def train_head(crf, steps=60):
+def train_tagger(crf, steps=60):
     torch.manual_seed(0)
     head = TaggingHead(x.shape[-1], TAGS, crf=crf)
-    batches = [(x, labels)]
+    batches = [(x, tag_ids)]
     fit(head, batches, lambda head, batch: head.loss(*batch), steps=steps, lr=2e-2, progress=False)
     return head.eval()
 
 
-softmax_head = train_head(crf=False)
+softmax_head = train_tagger(crf=False)
 by_word = softmax_head.predict(test_features)
 for word, tag, true in list(zip(tested[2].words, by_word[2], tested[2].tags, strict=True))[:16]:
     print(f"{word:16} {tag:10} {'' if tag == true else 'should be ' + true}")
@@ -1120,7 +1124,8 @@ print("precision {:.2f}, recall {:.2f}, F1 {:.2f}".format(*scores(by_word)))
 #
 # A **conditional random field** (CRF; Lafferty, McCallum and Pereira, 2001) scores the sequence as
 # a whole. Let $e_{t,y}$ be the score of tag $y$ at word $t$ (`emissions`, what the linear layer
-# gave), and $T_{y,y'}$ a trained score of going from tag $y$ to tag $y'$ (`transitions`). A
+# gave), and $T_{y,y'}$ a trained score of going from tag $y$ to tag $y'$ (`transitions`). Tags also
+# have trained scores for coming first, $\text{start}_y$, and for coming last, $\text{end}_y$. A
 # sequence $y = y_1 \dots y_n$ scores
 #
 # $$ s(y) = \text{start}_{y_1} + \sum_{t=1}^{n} e_{t,y_t} + \sum_{t=2}^{n} T_{y_{t-1},y_t}
@@ -1238,7 +1243,7 @@ print("log-partition, best sequence and marginals agree")
 # are left?
 
 # %%
-crf_head = train_head(crf=True)
+crf_head = train_tagger(crf=True)
 as_sequence = crf_head.predict(test_features)
 gain = scores(as_sequence)[2] - scores(by_word)[2]
 print("illegal sequences:", sum(has_illegal_step(tags) for tags in as_sequence))
@@ -1348,9 +1353,9 @@ print("softmax after block 0 to 6, validation:", *(f"{f1:.2f}" for f1 in tagging
 #
 # - **Words alone** tell a softmax next to nothing: *of* can stand anywhere. With the CRF the same
 #   vectors become useful.
-# - **MiniLM, word by word**, loses against a rule that we wrote by hand in a few lines (the title
-#   is the longest run of words without punctuation). With the CRF, 20 references match that rule
-#   and 80 beat it.
+# - **MiniLM, word by word** (softmax), loses against a rule that we wrote by hand in a few lines (the
+#   title is the longest run of words without punctuation). With the CRF, 20 references match that
+#   rule and 80 beat it.
 # - **With the LSTM and all references**, the gain is gone: over the seeds it is positive and
 #   negative. The LSTM reads the neighbours itself, and few illegal steps are left to repair.
 #
@@ -1360,7 +1365,7 @@ print("softmax after block 0 to 6, validation:", *(f"{f1:.2f}" for f1 in tagging
 #
 # "Elsewhere" are references from `networkx`, whose writers have other habits. All taggers lose
 # there, which a test on the same libraries would have hidden. Few test entities occur in training
-# word by word, mostly journals; the others are found nearly as well. Two more cautions. The end of
+# word by word, mostly venues; the others are found nearly as well. Two more cautions. The end of
 # a venue follows a rule of ours, not the writers' marks. And MiniLM's model card lists titles of
 # scientific papers among its training data: it may have met some of these titles, though never
 # their tags.
@@ -1411,9 +1416,9 @@ print(textwrap.fill(passages[40][1], 100))
 # %%
 from zoo_lessons.retrieval import sentence_embeddings
 
-vectors = sentence_embeddings(encoder, word_pieces, [text for _, text in passages])
-assert torch.allclose(vectors.norm(dim=1), torch.ones(len(passages)), atol=1e-5)
-print("d_model", vectors.shape[1], "· all vectors have length 1")
+embedded = sentence_embeddings(encoder, word_pieces, [text for _, text in passages])
+assert torch.allclose(embedded.norm(dim=1), torch.ones(len(passages)), atol=1e-5)
+print("d_model", embedded.shape[1], "· all vectors have length 1")
 
 
 # %% [markdown]
@@ -1425,7 +1430,7 @@ print("d_model", vectors.shape[1], "· all vectors have length 1")
 # %% tags=["nbval-ignore-output"]
 def search(question):
     (asked,) = sentence_embeddings(encoder, word_pieces, [question])
-    similarity = vectors @ asked  # (passages,)
+    similarity = embedded @ asked  # (passages,)
     values, places = similarity.topk(3)
     found = [passages[i] for i in places.tolist()]
     return Answer(

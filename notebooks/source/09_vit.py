@@ -209,8 +209,8 @@ lab.show_claim(load_claim("C16"))
 # Two things are missing before an encoder can start.
 #
 # - **What should the classifier read?** BERT put a token `[CLS]` in front of the sentence and read
-#   its last vector. ViT does the same: a trained vector $x_\text{class}$ stands before the patches. It
-#   says nothing about the image. Attention fills it, layer by layer.
+#   its last vector (lesson 07). ViT does the same: a trained vector $x_\text{class}$ stands before the
+#   patches. It says nothing about the image. Attention fills it, layer by layer.
 # - **Where was each patch?** Attention does not know. As in BERT, a trained vector per place is added.
 #
 # That is equation 1 of the paper, for $N$ patches:
@@ -544,7 +544,7 @@ print("shuffled split, at least 97 % of the test digits right:", reached >= 0.97
 from sklearn.linear_model import LogisticRegression
 
 scores = {}
-for penalty in (0.03, 0.1, 0.3, 1.0, 3.0):
+for penalty in (0.03, 0.1, 0.3, 1.0, 3.0):  # scikit-learn's C: larger is weaker
     candidate = LogisticRegression(C=penalty, max_iter=1000)
     candidate.fit(train.images.flatten(1), train.labels)
     scores[penalty] = candidate.score(validation.images.flatten(1), validation.labels)
@@ -565,8 +565,8 @@ print(f"New writers: {errors['new writers'] / errors['shuffled']:.1f} times as m
 # The ViT beats the baseline. But the same recipe, with as many digits to learn from, makes several times
 # as many errors on people whose hand it has never seen. Nothing is wrong with the model: the shuffled
 # split asks an easier question. Whenever you read an accuracy, ask who was in the training data. All
-# recorded figures from here on are for new writers, and learned from the 1,157 digits of the training
-# part alone.
+# recorded figures on digits from here on are for new writers, and learned from the 1,157 digits of the
+# training part alone.
 
 # %% [markdown]
 # ## 5 · What the positions learn
@@ -617,8 +617,9 @@ assert alike["both in the left or right column"] > alike["one here, one there"] 
 # Read one small square: its own place is 1. In the paper's figure 7, which shows a ViT trained on millions
 # of images, places in the same row and column are alike, as if the model had drawn the grid. Ours has
 # not: neighbours, one step apart, are hardly more alike than others. Something else is: the places of the
-# left and the right column resemble each other, even across the image. They show mostly paper. So the
-# positions learned what the task asks for. From 1,415 digits that is no map, but what to expect where.
+# left and the right column resemble each other, even across the image. They show mostly paper. So these
+# positions look less like a map than like a note of what to expect where. That is a reading of one
+# model; no test stands behind it.
 #
 # The next figure shows how much they matter.
 #
@@ -867,9 +868,9 @@ for place, count in enumerate(record["labels"]):
 # needs four times as many labels, or more than there are, for the same accuracy. With the fewest even
 # logistic regression beats it.
 #
-# Why? The usual explanation: the CNN knows before its first example that neighbours belong together and that a stroke is the
-# same stroke elsewhere in the image. The ViT has to find both out. What it has found out so far, it
-# uses: see what the positions were worth in section 5.
+# Why? The usual explanation: the CNN knows before its first example that neighbours belong together,
+# and that a stroke is the same stroke elsewhere in the image. The ViT has to find both out. Section 5
+# fits that: after training, the positions of neighbours were hardly more alike than those of others.
 #
 # Two things this does not say. Even 1,157 labels are few: in the paper's figure 3, ViTs pre-trained on
 # the 1.3 million images of ImageNet still fall behind large CNNs, and overtake them with 300 million.
@@ -1065,7 +1066,7 @@ for name, flops in terms.items():
 # %%
 with torch.device("meta"):  # counts without computing or allocating
     vit = ViT(base).eval()
-    with FlopCounterMode(display=False) as counter, record_attention(vit):
+    with FlopCounterMode(display=False) as counter:
         vit(torch.empty(1, 3, 224, 224))
 assert counter.get_total_flops() == sum(terms.values())
 parameters = sum(parameter.numel() for parameter in vit.parameters())
@@ -1104,8 +1105,8 @@ half = 16 * (6 * base.d_model) ** 0.5  # where 4n²d = 24nd²
 print(f"attention is half of a block's cost at about {half:,.0f} pixels")
 
 # %% [markdown]
-# A photograph of a phone has over ten million pixels. That is why lesson 10's models let a token look
-# only around itself, and why lesson 15 looks for cheaper attention.
+# A photograph taken with a phone has over ten million pixels. That is why Swin, in lesson 10, lets a
+# token look only around itself, and why lesson 15 looks for cheaper attention.
 
 # %% [markdown]
 # ## Quiz
@@ -1123,8 +1124,8 @@ lab.quiz("09")
 # - Without position embeddings, patches are a heap. Class token and mean of the patches serve about
 #   equally well.
 # - Rollout shows where attention flows. Whether it matters, a deletion test has to say.
-# - With few labels, a CNN of the same size is well ahead. And an accuracy on writers from the training
-#   data says little about new ones.
+# - With few labels, a CNN of the same size is well ahead. And on new writers a model makes several
+#   times as many errors as on writers from its training data.
 # - **Next:** [10 ViT's relatives](10_vit_relatives.ipynb) give the model neighbours from the start.
 #   **Read:** Dosovitskiy et al. 2020, [An Image is Worth 16x16
 #   Words](https://arxiv.org/abs/2010.11929), sections 3.1, 3.2 and 4.5, appendix D.3; Abnar & Zuidema

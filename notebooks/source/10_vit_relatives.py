@@ -106,7 +106,9 @@ for shift in (0, 1, 8, 16):
 # After 8 pixels ViT reads 196 words that it has never seen. (Some small patches are found by chance.)
 # Only a move by a whole patch gives the old words back, at new places, and there other position vectors
 # are added to them. A convolution in steps of one pixel does not care: move the image, and what it
-# computes moves along.
+# computes moves along. The relatives of this lesson stand in between. Their first cut takes steps of 4
+# pixels, or 2 (MobileViT), which is what the other columns are for: after a move of 8 pixels nearly all
+# of the small patches are found again.
 #
 # That is one thing a plain Vision Transformer lacks. We will measure another in a moment. Both have to
 # do with **locality**: pixels that are near each other belong together, and it does not matter where.
@@ -273,7 +275,7 @@ fig = lab.heatmaps(panels, row_axis="row", column_axis="column", value="squares 
 fig.axes[-1].set_yticks([1, 2, 4])
 lab.show_figure(
     fig,
-    "A corner of 24×24 pixels. In the hard cut each pixel belongs to one token. In the soft split "
+    "A small image of 24×24 pixels. In the hard cut each pixel belongs to one token. In the soft split "
     "most pixels belong to two or four: neighbouring tokens share what lies between them.",
     "Two heat maps of 24 by 24 pixels. Left: 1 everywhere. Right: a regular pattern of 1, 2 and 4.",
 )
@@ -308,17 +310,16 @@ with torch.no_grad():
     assert torch.allclose(by_hand, tokeniser(2 * photograph(0) - 1), atol=1e-5)
 
 # %% [markdown]
-# The last line has 196 tokens, as ViT-B/16 has. But each of them has grown out of edges and corners that
-# smaller tokens found. **A correction:** one of the articles behind this course says that T2T-ViT adds
-# *local attention*. It does not. The attention between the splits is global: every one of 3,136 tokens
-# looks at all the others. What is local is the cut.
+# The last line has 196 tokens, as ViT-B/16 has. But each of them has grown out of smaller tokens, which
+# overlap and have looked at each other. **A correction:** one of the articles behind this course says
+# that T2T-ViT adds *local attention*. It does not. The attention between the splits is global: every one
+# of 3,136 tokens looks at all the others. What is local is the cut.
 #
 # That has a price:
 
 # %%
 from torch.utils.flop_counter import FlopCounterMode
 
-from zoo_lessons.layers import record_attention
 from zoo_lessons.models import T2TViT
 
 
@@ -326,7 +327,7 @@ def count(build, *shape):
     """Trainable parameters, and the FLOPs of one image; on `meta` nothing is computed."""
     with torch.device("meta"):
         model = build().eval()
-        with FlopCounterMode(display=False) as counter, record_attention(model), torch.no_grad():
+        with FlopCounterMode(display=False) as counter, torch.no_grad():
             model(torch.empty(1, *shape))
     return sum(p.numel() for p in model.parameters() if p.requires_grad), counter.get_total_flops()
 
@@ -394,12 +395,14 @@ for d in (64, 384):
     print(f"weights at width {d}: {weights}")
 
 # %% [markdown]
-# After it comes BatchNorm, then the linear map of before, which mixes the channels. For keys and values
-# the convolution takes **steps of 2**. Queries stay where they are.
+# After it come BatchNorm, which brings each channel to mean 0 and variance 1 over the batch, and the
+# linear map of before, which mixes the channels. For queries the convolution takes steps of 1, for keys
+# and values **steps of 2**.
 #
 # **Predict.** By what factor does this change the number of scores?
 
 # %%
+from zoo_lessons.layers import record_attention
 from zoo_lessons.models.cvt import ConvolutionalAttention
 
 torch.manual_seed(0)
@@ -592,8 +595,8 @@ lab.show_figure(
 # ### Roll, mask, roll back
 #
 # Windows that are moved no longer fit the grid: at the edges stand halves and quarters. To pad them all
-# to full size would cost more windows. Swin's trick is a **cyclic shift**: roll the *grid* by $-s$
-# and cut it at the old places.
+# to full size would cost more windows. Swin's trick is a **cyclic shift**: roll the *grid* by minus the
+# shift, here by -2, and cut it at the old places.
 
 # %%
 print("a row of 8 tokens, windows of 4:", torch.arange(8).tolist())
@@ -684,7 +687,7 @@ lab.show_figure(
 
 
 # %% [markdown]
-# No error, no warning: the model would train, and be a little worse. That is how such mistakes live long.
+# No error, no warning: the model would train all the same. That is how such mistakes live long.
 #
 # ### Exercise 4 · Find the bug: an image that depends on its batch (★★☆, 8 min)
 #
@@ -753,7 +756,7 @@ WindowExplorer(rows=12, columns=12, window_size=4, layers=2)
 # ### Relative position bias
 #
 # Inside a window a token must know where the others are. Swin adds a learnt number to each score, which
-# depends only on how far the key is *below* and *to the right of* the query:
+# depends only on how far the query $i$ is *below* and *to the right of* the key $j$:
 #
 # $$ A = \operatorname{softmax}\!\left(\frac{QK^\top}{\sqrt{d_k}} + B\right), \qquad
 # B_{ij} = \hat{B}\,[\text{row}_i - \text{row}_j,\; \text{column}_i - \text{column}_j] $$
@@ -850,8 +853,8 @@ assert_parity(transformers.SwinForImageClassification(config), images)
 # %% [markdown]
 # ## 5 · MobileViT: convolutions for the near, attention for the far (further)
 #
-# [Mehta & Rastegari, 2021](https://arxiv.org/abs/2110.02178) start from the other side: from MobileNet, a
-# convolutional network for phones. Its brick is the **inverted residual**: widen each pixel's vector four
+# [Mehta & Rastegari, 2021](https://arxiv.org/abs/2110.02178) start from the other side: from MobileNetV2,
+# a convolutional network for phones. Its brick is the **inverted residual**: widen each pixel's vector four
 # times (1×1 convolution), let each channel look around (3×3, depthwise), narrow it again (1×1), and add
 # the input.
 
@@ -1040,7 +1043,8 @@ lab.show_figure(
 )
 
 # %% [markdown]
-# Read the maps. *Locality* turns out to be a word for three different things:
+# Read the maps. *Locality* turns out to be a word for three different things: a cut whose squares
+# overlap, convolutions in or around attention, and a limit on attention itself.
 #
 # | | what is local | what stays global | how it knows a token's place |
 # |---|---|---|---|
@@ -1057,8 +1061,10 @@ lab.show_figure(
 # ## 7 · Equal budgets
 #
 # A race is fair when only one thing differs. So: the same task, the same images, the same number of
-# steps and of **parameters**, and for each model the learning rate that suits it. The task: one shape in
-# a 32×32 image of the shapes world, anywhere, in any colour, on slightly noisy paper. Which of the eight
+# steps and of **parameters**, and for each model the better of two learning rates. Images of 32×32 pixels
+# are too small for the published steps, so some models take smaller ones;
+# [`experiments/c19_relatives.py`](../experiments/c19_relatives.py) has all sizes. The task: one shape in
+# an image of the shapes world, anywhere, in any colour, on slightly noisy paper. Which of the eight
 # shapes is it? Guessing is right one time in eight.
 
 # %%
@@ -1206,8 +1212,8 @@ for name in names:
 #   on. It is **underfitted**, so this race says little about what windows are worth.
 #
 # Now the columns for 500 images. There prior knowledge should count most, and the CNN's does. But CvT and
-# MobileViT know those images by heart and fail on most others, as ViT does. A little convolution is not
-# yet a CNN's prior knowledge.
+# MobileViT know those images by heart, and fail on about as many of the others as ViT. A little
+# convolution is not yet a CNN's prior knowledge.
 
 # %%
 vit_runs = torch.tensor(figures["accuracy"]["ViT"][-1])
@@ -1222,9 +1228,9 @@ for name in names:
     print(text)
 
 # %% [markdown]
-# A Swin begins with less order than a CNN: nothing tells it who is next to whom inside a window, until the
-# bias table has learned it. That takes steps. Swin was published after 300 passes over 1.3 million images,
-# ours has seen 16 passes over 2,000.
+# A likely reason: a Swin begins with less order than a CNN. Nothing tells it who is next to whom inside a
+# window, until the bias table has learned it, and that takes steps. Swin was published after 300 passes
+# over 1.3 million images, ours has seen 16 passes over 2,000.
 #
 # Parameters are equal, computing is not. A model that reuses its weights at many places does more with
 # them. Here is accuracy against computing; a larger circle takes longer on the clock.
@@ -1381,8 +1387,9 @@ for name, slopes in grown["slope"]["flops"].items():
 # - **Swin** has slope 1 at every size, like the CNN. A window costs the same wherever it lies, and there
 #   are as many windows as pixels allow.
 # - **ViT** climbs from 1.4 towards 2. At 32 pixels the linear layers still outweigh attention; from 64
-#   pixels on attention makes more than half. T2T-ViT, with attention from all to all between its splits,
-#   climbs alike.
+#   pixels on attention makes more than half. (ViT-B/16 of lesson 09 gets there at about 1,100 pixels: its
+#   patches are 4 times as wide as these, its vectors 16 times.) T2T-ViT, with attention from all to all
+#   between its splits, climbs alike.
 # - **CvT** takes half of ViT's operations, and has *the same slopes*. A quarter of the keys makes a quarter
 #   of the scores at every size. The factor shrinks, the exponent stays.
 # - **MobileViT** starts near 1 and bends upwards late: its sequences are short, but they span the image.
@@ -1420,9 +1427,9 @@ for name in grown["flops"]:
 # %% [markdown]
 # An exponent fitted to a bent line is a mean; its interval tells how much the line bends. On the clock the
 # lines begin flat: to start a layer takes time, however small the image is, and models of many small layers
-# pay it most often. So the exponents are fitted without the smallest image. **Memory** grows like the pixels in all of them,
-# ViT included, although its scores grow like their square. PyTorch's fused attention never stores the
-# scores. So what windows save here is arithmetic.
+# pay it most often. So the exponents are fitted without the smallest image. **Memory** grows about like
+# the pixels or more slowly in all of them, ViT included, although its scores grow like their square:
+# PyTorch's fused attention never stores the scores. So what windows save here is arithmetic.
 
 # %% [markdown]
 # ## 9 · Read the real thing
@@ -1459,7 +1466,7 @@ lab.show_source(MobileViTBlock.forward)
 # | CvT: third stage with two blocks | - | works | an error: it looks up a rate at the wrong index |
 # | T2T-ViT: layer between splits | Transformer or Performer | Transformer | has no T2T-ViT |
 # | MobileViT: sides that patches do not divide | not said | stretched, shrunk back | the same |
-# | whole blocks dropped in training | Swin: 0.2 and more | never | Swin: 0.1 by default |
+# | chance that a whole block is left out in training | Swin: 0.2 and more | 0 | Swin: 0.1 by default |
 #
 # ## 10 · What it costs
 #
@@ -1494,8 +1501,9 @@ lab.model_table(load_record("vision_model_table"), ["CvT", "Swin", "T2T", "Mobil
 
 # %% [markdown]
 # Where do the operations go? T2T-ViT-14 spends a quarter before its ViT begins, on 3,136 narrow tokens.
-# CvT and Swin have a pyramid: most of CvT's blocks and half of Swin's work on 14×14 tokens. **Memory** in training follows
-# the number of scores that are kept. In the first stage, with 56×56 tokens, one head of one layer keeps:
+# CvT and Swin have a pyramid: most of CvT's blocks and half of Swin's work on 14×14 tokens. **Memory** in
+# training follows the number of scores wherever they are stored. In the first stage, with 56×56 tokens,
+# one head of one layer has:
 
 # %%
 n = 56 * 56
@@ -1508,7 +1516,7 @@ for name, scores in kept.items():
     print(f"{name:23}{scores:>12,} scores, {4 * scores / 2**20:6.1f} MiB in 32 bits")
 
 # %% [markdown]
-# (A fused kernel, as PyTorch's, does not store them; the arithmetic remains.)
+# A fused kernel, as the one of section 8, does not store them; the arithmetic remains.
 #
 # ## Quiz
 
@@ -1523,9 +1531,9 @@ lab.quiz("10")
 #   is preferred, the far still seen. A soft split with a linear map *is* a convolution.
 # - Swin forbids the far. Shifting the windows lets information travel, and after the roll a mask must keep
 #   strangers apart. MobileViT attends from pixel to far pixel and leaves the near to convolutions.
-# - At equal size CvT and MobileViT lead ViT, and a plain CNN beats them all here. With shuffled patches ViT
-#   loses nothing, and its relatives fall behind it: their lead was locality. A quarter of the keys cuts the cost of attention; only windows
-#   cut its exponent to 1.
+# - At equal size CvT and MobileViT lead ViT with every seed, and a plain CNN beats them all here. With
+#   shuffled patches ViT loses nothing, and its relatives fall behind it: their lead was locality.
+#   A quarter of the keys cuts the cost of attention; only windows cut its exponent to 1.
 # - **Next:** [11 Masked autoencoders](11_mae.ipynb) learn to see without labels. **Read:** Liu et al. 2021,
 #   [Swin Transformer](https://arxiv.org/abs/2103.14030), sections 3.1 and 3.2; Wu et al. 2021,
 #   [CvT](https://arxiv.org/abs/2103.15808), section 3; Yuan et al. 2021, [Tokens-to-Token

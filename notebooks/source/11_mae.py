@@ -87,7 +87,7 @@ show_rows(
     caption="Slate grey is hidden. Of most objects a piece is left; a star, somewhere, left one "
     "pale blue pixel.",
     alt="Four small images, each mostly covered with dark squares. Between them, pieces of a grey, "
-    "a purple, two yellow, an orange, a black and a blue shape on a light background.",
+    "a purple, three yellow, a black and two blue shapes on a light background.",
 )
 
 # %% [markdown]
@@ -222,8 +222,9 @@ print("a word between its neighbours to under 30 %:", explained["prose"][0] < 0.
 
 # %% [markdown]
 # So the paper is right about these data. Linear regression knows nothing of temples and flowers,
-# and still it fills a single hole. If we hide 15 % of the patches, most holes have all their
-# neighbours, and filling them teaches nothing but blurring.
+# and still it fills a single hole. If we hide 15 % of the patches, a hole has most of its neighbours,
+# and filling it teaches little but blurring. Look at the larger gaps, too: even from four patches away
+# a regression explains most of a photographed patch. Whoever wants a harder task must hide many.
 #
 # How many neighbours are left? Each of the eight is visible with a chance of 1 minus the ratio:
 
@@ -311,7 +312,7 @@ lab.check("11.random_masking", my_random_masking)
 # encoder never sees a mask token. It gets the visible patches and nothing else. That has two
 # reasons:
 #
-# - **Cost.** A quarter of the tokens costs a quarter of the computing, or less.
+# - **Cost.** A quarter of the tokens costs about a quarter of the computing.
 # - **No gap to later use.** After pre-training the encoder will read whole images. Mask tokens
 #   exist in none of them.
 #
@@ -630,13 +631,13 @@ lab.show_figure(
     "First the model learns the background, then for hundreds of steps hardly anything happens, "
     "then it begins to use the visible patches.",
     "Line chart: loss against 600 steps. It falls quickly to the line of the mean colour, stays "
-    "there for about 400 steps, then falls again, by far not to the line of the smooth filling.",
+    "there for about 400 steps, then falls again, but not to the line of the smooth filling.",
 )
 assert sum(history.loss[-50:]) / 50 < baselines["mean colour"]
 
 # %% [markdown]
 # The mean colour, then, and not the smooth filling. The plateau is worth a look. To paint a patch
-# from its neighbours, attention must find them, and for this the positions must have become useful.
+# from its neighbours, attention must find them, and so it must first learn to read the positions.
 # Until then the best guess is a mean. Then the loss falls, slowly. So we let it run for longer
 # beforehand: `make record` trained the same model on three times as many images. That is the
 # `painter` of section 3. Here it is on images that it has never seen, at the ratio of its training
@@ -700,7 +701,7 @@ show_rows(
     "blue pixel becomes a blue blob where the star was.",
     alt="Four rows of four images. Smooth: colours fade away around the visible pieces. MAE: "
     "blurred spots of the right colour and size, at the right places, mostly without the shape's "
-    "form. Original: a grey moon and a blue star; a purple ring and a yellow square; an orange "
+    "form. Original: a grey moon and a blue star; a purple ring and a yellow square; a yellow "
     "ring and a yellow heart; a black triangle and a blue heart.",
 )
 
@@ -943,7 +944,7 @@ for name in ("ViT, untrained MAE", "ViT from scratch", "logistic regression", "C
 lab.show_claim(load_claim("C18"))
 
 # %% [markdown]
-# Both halves of the claim hold on these digits.
+# Both halves of the claim hold on these digits, but for the word *large*, which they cannot test.
 #
 # - **It lags.** From scratch the ViT is behind the CNN at every number of labels, and with 50
 #   labels even behind logistic regression.
@@ -955,10 +956,11 @@ lab.show_claim(load_claim("C18"))
 # - **The linear probe stays behind** fine-tuning everywhere, and behind logistic regression on
 #   plain pixels. As on the shapes: the features are a start, not an answer.
 #
-# Three limits. *Large* pre-training is not tested: ours saw 1,157 small images. The untrained MAE is
+# Four limits. *Large* pre-training is not tested: ours saw 1,157 small images. The untrained MAE is
 # a weaker baseline than lesson 09's ViT, whose positions learn and whose class token pools, so the
-# second line is the stricter test. And all digits come from one collection; the bands show how much
-# the draw of the labelled ones matters.
+# second line is the stricter test. The steps of pre-training come on top of those that all models
+# get, and no ViT was trained from scratch for as long. And all digits come from one collection; the
+# bands show how much the draw of the labelled ones matters.
 
 # %% [markdown]
 # ## 9 · How much to hide? (further)
@@ -991,6 +993,7 @@ lab.show_figure(
     "Line chart: accuracy of fine-tuned encoders and of linear probes against mask ratios from 25 "
     "to 87.5 %. Both are level from 25 to 50 %, a little lower at 75 %, clearly lower at 87.5 %.",
 )
+print(f"{'% hidden':16}", *(f"{share:5.1f}" for share in percent))
 for name, rows in {**figures, "untrained probe": [figures["untrained probe"]]}.items():
     if name in ("fine-tuned", "probe", "untrained probe"):
         print(f"{name:16}", *(f"{100 * sum(row) / len(row):5.1f}" for row in rows))
@@ -998,9 +1001,8 @@ for name, rows in {**figures, "untrained probe": [figures["untrained probe"]]}.i
 # %% [markdown]
 # Lower. From 25 to 50 % the seeds cannot tell the ratios apart; at 75 % both measures are a little
 # worse, and at 87.5 % the probe is no better than that of an untrained encoder (last line). A digit
-# has 16 patches and hardly a superfluous one. With 14 hidden, eight black pixels may be all that is
-# left, and no teacher can make a 3 of them. A photograph of 196 patches says most things several
-# times.
+# has only 16 patches. With 14 of them hidden, eight pixels are left, and no teacher can make a 3 of
+# those. A photograph of 196 patches says most things several times.
 #
 # So 75 % is no constant of nature. It suits images whose patches tell much about each other. How
 # far the answer depends on the rest of the recipe you can see in section 8: there, with 2,000 steps
@@ -1010,7 +1012,7 @@ for name, rows in {**figures, "untrained probe": [figures["untrained probe"]]}.i
 # ## 10 · Read the real thing
 #
 # You have written most of these three functions. First the masking, then the decoder, which is
-# exercise 3 between two linear layers, then the whole.
+# exercise 3 with a linear layer before it and the blocks after it, then the whole.
 
 # %%
 lab.show_source(random_masking)
@@ -1027,7 +1029,8 @@ lab.show_source(MAE.forward)
 # %% [markdown]
 # ## 11 · What it costs
 #
-# **Parameters.** MAE-Base has 111.9 million. Term by term, with width $d$, hidden width
+# **Parameters.** MAE-Base has 111.9 million. (The table of section 7 counts fewer: it leaves out the
+# two tables of fixed positions, which are not trained.) Term by term, with width $d$, hidden width
 # $d_\text{ff}$ and $P = 16 \cdot 16 \cdot 3 = 768$ numbers in a patch:
 
 # %%
@@ -1089,7 +1092,7 @@ lab.quiz("11")
 # ## Summary
 #
 # - Patches of a photograph are nearly determined by their neighbours, words are not. So MAE hides
-#   75 %, where copying no longer works.
+#   75 %, which leaves few neighbours to copy from.
 # - Sorting noise chooses the visible patches, and sorting again brings everything back. Positions
 #   are added before patches are taken out, and again after they are back in place.
 # - The encoder reads a quarter of the tokens at a quarter of the cost. A narrow decoder with mask

@@ -121,7 +121,7 @@ lab.show_figure(
 # %% [markdown]
 # A small one for the shapes world, untrained. Its first layer is not ViT's: three small convolutions
 # make the tokens, each halving the image. Xiao et al. (2021) found that such a *convolutional stem*
-# learns faster than one linear map per patch, and here only minutes are to spend. CLIP itself uses
+# learns faster than one linear map per patch, and our training must be short. CLIP itself uses
 # patches; the field `stem` chooses.
 
 # %%
@@ -285,18 +285,22 @@ print(
 )
 
 # %% [markdown]
-# An untrained model guesses, and a guess among $n$ costs $\log n$. So losses of different batch sizes
-# do not compare: a batch of 60 is a harder exercise than a batch of 6. The paper's batches hold
-# 32,768 pairs.
+# Who sees no difference guesses, and a guess among $n$ costs $\log n$. (The random vectors of the loop
+# cost more than $\log 6$: at a temperature of 0.07 their chance cosines make the softmax sure, and
+# wrong.) So losses of different batch sizes do not compare: a batch of 60 is a harder exercise than a
+# batch of 6. The paper's batches hold 32,768 pairs.
 #
-# Why both directions? With rows only, a text that resembles *every* image a little would never be
-# called to order. How much one direction alone can teach is measured at the end of this lesson.
+# Why both directions? In a row, one image compares texts, and no other image takes part. Raise all
+# cosines of one image by the same amount: its softmax stays as it was. So with rows only, an image
+# that resembles *every* text a little would never be called to order, and whoever searches images
+# by text would meet it every time. The columns see it. How much one direction alone can teach is
+# measured at the end of this lesson.
 
 # %% [markdown]
 # ## 3 · The temperature
 #
 # Cosines lie between -1 and 1. Without a temperature, the best possible logits would be 1 for the
-# right text and -1 for all others, and the softmax would still be far from sure:
+# right text and -1 for all others. In a batch of 96, the softmax would still be far from sure:
 
 # %%
 for tau in (1.0, 0.07, 0.01):
@@ -439,7 +443,7 @@ fig.axes[0].axhline(math.log(80), linestyle="--", color="grey", label="guessing:
 fig.axes[0].legend()
 lab.show_figure(
     fig,
-    "The loss starts at a guess among 80 and falls fast.",
+    "The loss soon reaches a guess among 80, stays there for a moment, and then falls fast.",
     "Line chart of the loss over 250 steps, falling from above 4 nats; a dashed line at log 80.",
 )
 print(f"temperature: 0.0700 at the start, {model.temperature:.4f} now")
@@ -476,10 +480,10 @@ for name in embeds:
 
 
 # %% [markdown]
-# The text *a red circle* stands alone here; in training, captions also told size and place. A single
-# prompt is one noisy opinion. Take many, one for each size and place, and average their vectors: a
-# **prompt ensemble** (section 3.1.4 of the paper; there, 80 prompts gained 3.5 points on ImageNet).
-# It costs nothing per image, since each class keeps one vector.
+# The text *a red circle* stands alone here; in training, captions told the size, too, and many of
+# them the place. A single prompt is one noisy opinion. Take many, one for each size and place, and
+# average their vectors: a **prompt ensemble** (section 3.1.4 of the paper; there, 80 prompts gained
+# 3.5 points on ImageNet). It costs nothing per image, since each class keeps one vector.
 #
 # ### Exercise 4 · A prompt ensemble (★☆☆, 4 min)
 
@@ -554,13 +558,13 @@ for split, found in figures["zero_shot"].items():
         print(f"{split:7} {name:9}", *(f"{run[name]:6.1%}" for run in seeds))
 
 # %% [markdown]
-# It is: the first column is the checkpoint. On unseen pairs the other two are behind it, one of them on
-# seen pairs as well. Their colours are nearly as good. What lags is the shape, which comes last in training, and on unseen pairs more than
-# on seen ones. Even so, each is far above a guess.
+# It is: the first column is the checkpoint. On unseen pairs the other two are behind it, one of
+# them on seen pairs as well. Their colours are nearly as good. What lags is the shape, which comes
+# last in training, and on unseen pairs more than on seen ones. Even so, each is far above a guess.
 #
 # So that is the answer to the lesson's question. The model was never taught to name a green star. It
-# was taught *green* on other shapes and *star* in other colours. A run that has learned its shapes
-# well names unseen pairs as often as seen ones; one that has not names them less often.
+# was taught *green* on other shapes and *star* in other colours. How far that carries differs from run
+# to run: the checkpoint names unseen pairs as often as seen ones, the other two name them less often.
 #
 # And our own run of ten seconds? First it has to find the captions of unseen images, among all
 # distinct ones. Then it has to name colours and shapes.
@@ -581,11 +585,11 @@ print(f"shape right:   {(guess % 8 == right % 8).float().mean():.0%}, chance {1 
 
 
 # %% [markdown]
-# It finds most captions, and yet shapes are a guess, and many colours are wrong when the class says
-# nothing of the place. Size, colour and place *together* tell most captions of a batch apart, and
-# nothing asked for more. **A contrastive loss learns what the batch makes it learn.** The
-# checkpoint's batches are made accordingly: two of four hold captions such as *a small red circle*,
-# without a place, no two alike. There, whoever does not look at the shape loses.
+# It finds most captions, and yet shapes are a guess, and many colours are wrong when the class is
+# averaged over all sizes and places. Size, colour and place *together* tell most captions of a
+# batch apart, and nothing asked for more. **A contrastive loss learns what the batch makes it
+# learn.** The checkpoint's batches are made accordingly: two of four hold captions such as *a small
+# red circle*, without a place, no two alike. There, whoever does not look at the shape loses.
 
 # %% [markdown]
 # ## 6 · Search
@@ -663,8 +667,8 @@ ImageSearch(
 # Type a caption, or click an example. Click one of the images to get the captions nearest to it, and
 # one of those captions to search for it.
 #
-# The third example describes no image of the shelf. Look what its nearest images share with it:
-# colours and places rather than shapes. The last one describes a part of images. How reliable is that?
+# The third example describes no image of the shelf. Look what the nearest image shares with it: sizes,
+# colours and places, but no shape. The last one describes a part of images. How reliable is that?
 
 # %% tags=["nbval-ignore-output"]
 whole = (shelf_texts @ shelf_images.T).argmax(dim=-1).tolist()
@@ -680,7 +684,7 @@ hits = [
 print(f"one thing, such as 'a {' '.join(parts[0])}': {sum(hits) / len(hits):.0%} show such a thing")
 
 # %% [markdown]
-# Both texts are true of their images. But a caption in training always told all that its image shows,
+# Both texts are true of their images. But a caption in training always named every shape of its image,
 # and no batch asked for an image that holds a red circle *among other things*.
 
 # %% [markdown]
@@ -809,7 +813,8 @@ by = ", ".join(f"{gain:.4f}" for gain in gains)
 print(f"\ntexts alone are ahead of both in {ahead} of {len(gains)} seeds, by {by}")
 
 # %% [markdown]
-# The first figure is the checkpoint's; other seeds of its recipe reach less (section 5).
+# The verdict's first figure, on unseen pairs, is the checkpoint's; other seeds of its recipe reach less
+# (section 5).
 #
 # **Batch size.** With equal numbers of images, recall falls as batches grow: the largest makes a
 # sixteenth of the steps of the smallest. With equal numbers of steps it rises, and by far: more

@@ -133,7 +133,7 @@ fig = stack_diagram(
 lab.show_figure(
     fig,
     "BLIP's mixture of encoder and decoder. Cross-attention looks at what the image encoder made. "
-    "Boxes of one colour in the three right columns share weights, except causal self-attention.",
+    "In the three right columns, boxes of one name share weights. Causal self-attention has its own.",
     "Diagram of four stacks. Image encoder: patches, self-attention, feed-forward. Text encoder: "
     "CLS and words, self-attention, feed-forward, ITC. With image: ENC and words, self-attention, "
     "cross-attention, feed-forward, ITM. Decoder: DEC and words, causal self-attention, "
@@ -219,10 +219,10 @@ for name, (mine, yours) in parts.items():
     print(f"{name:32}", "one object" if mine is yours else "two objects")
 
 # %% [markdown]
-# Everything but self-attention. The paper's argument (section 3.2): what tells reading from writing
-# is who may look at whom. All else has to do the same work, and sharing it saves parameters and
-# lets each loss improve what the others use. Watch a gradient of the writing loss arrive in the
-# reading model:
+# Everything but self-attention and the norm after it. The paper's argument (section 3.2): what
+# tells reading from writing is who may look at whom. All else has to do the same work, and sharing
+# it saves parameters and lets each loss improve what the others use. Watch a gradient of the
+# writing loss arrive in the reading model:
 
 # %%
 logits = model.caption_logits(*two, model.encode_image(train.pixel_values(range(2))))
@@ -639,12 +639,12 @@ for name, run in lines["LM"].items():
     print(f"LM {name:22} {sum(run[-10:]) / 10:.3f} nats at the end, blind {blind:.3f}")
 
 # %% [markdown]
-# Read the left panel first. All three decoders learn the grammar within some thirty steps; it needs
-# no eyes. At the dotted line the easy part is over. From Xavier's start, LM alone gets below it:
-# that decoder *sees*. From BERT's start it takes longer.
+# Read the left panel first. All three decoders first learn the grammar, and fall fast; it needs no
+# eyes. At the dotted line the easy part is over. From Xavier's start, LM alone gets below it: that
+# decoder *sees*. The decoder from BERT's start has not even come down to the line.
 #
-# With ITC and ITM beside it, LM is slower: one set of weights serves three masters. ITC is below
-# its mark: something of the image has reached its vectors. And ITM has not moved at all. Its
+# With ITC and ITM beside it, LM stops at the line: one set of weights serves three masters. ITC is
+# below its mark: something of the image has reached its vectors. And ITM has not moved at all. Its
 # negatives are drawn by an ITC that is still learning, and as long as cross-attention brings
 # nothing, the best answer is 1 in 3.
 #
@@ -712,7 +712,8 @@ for name in ("ITC on", "ITM on", "LM on", "ITM over ITC"):
 # losses do for it is not measured.)
 #
 # The last line compares the second look with the first, in the same model. These searches are easy,
-# ITC finds nearly everything, and a second look cannot add much. Section 8 comes back to that.
+# ITC finds nearly everything, and a second look has little to add. Here it even loses some points,
+# though the interval has room for none. Section 8 comes back to that.
 
 # %% [markdown]
 # ## 6 · Captions
@@ -910,7 +911,7 @@ patch = side // across
 
 
 def without(picture, chosen):
-    """The picture with the chosen patches painted over by its commonest colour."""
+    """The picture with the chosen patches painted over by its median colour, the background."""
     hidden = torch.zeros(across * across).scatter(0, chosen, 1.0).view(across, across)
     hidden = hidden.repeat_interleave(patch, 0).repeat_interleave(patch, 1).bool()
     return torch.where(hidden, picture.flatten(1).median(dim=1).values[:, None, None], picture)
@@ -1003,11 +1004,11 @@ for split, name in (("test", "seen pairs"), ("composition", "unseen pairs")):
     print(f"{name}:", ", ".join(f"{k} {v:.1%}" for k, v in figures[split]["retrieval"].items()))
 
 # %% [markdown]
-# (*Among the best*: the right caption is one of the 16 that ITM reads.) ITC alone finds everything,
-# so a second look has nothing to add. We need a harder search. Let each image with one shape choose
-# among *all* texts that one shape can have in this world: 2 sizes, 64 pairs, 9 places. Then many
-# rivals differ in one word. Beside the two scores we ask the decoder to write the caption, as
-# before.
+# (*Among the best*: the right caption is one of the 16 that ITM reads.) ITC alone finds nearly
+# everything, so a second look has nothing to add. We need a harder search. Let each image with one
+# shape choose among *all* texts that one shape can have in this world: 2 sizes, 64 pairs, 9 places.
+# Then many rivals differ in one word. Beside the two scores we ask the decoder to write the
+# caption, as before.
 
 # %% tags=["nbval-ignore-output"]
 from zoo_lessons.datasets.shapes.prompts import PAIRS, full_prompts
@@ -1058,10 +1059,10 @@ for split, name in (("test", "seen pairs"), ("composition", "unseen pairs")):
     print(f"    of ITM's, {shape} with another shape")
 
 # %% [markdown]
-# Here ITM's second look changes about a point, no more than chance does. The reason stands in the
-# lines below: most images that ITC gets wrong, ITM gets wrong as well, and the mistake is another
-# *shape*. Both read what one image encoder made. Where that cannot tell a small heart from a small
-# circle, no second look can.
+# Here ITM's second look changes about a point, no more than chance does. The indented lines
+# suggest why: most images that ITC gets wrong, ITM gets wrong as well, and nearly all of its mistakes
+# are another *shape*. Both read what one image encoder made. Where that cannot tell a small heart from
+# a small circle, no second look can.
 #
 # Compare LM now. With seen pairs the decoder is as good as the searches. With unseen pairs the
 # searches lose a few points, and the decoder loses half. It is the same model and the same images.
@@ -1070,9 +1071,10 @@ for split, name in (("test", "seen pairs"), ("composition", "unseen pairs")):
 #
 # ### What two vectors cannot see
 #
-# Lesson 12 ended with pairs of captions in almost the same words, and with CLIP guessing at some of
-# them. It promised a model that reads text and image together. Here it is, on the same kinds of
-# pairs: how often does each score prefer the true caption?
+# Lesson 12 ended with pairs of captions in almost the same words, at some of which CLIP was not far
+# above a coin. It promised a model that reads text and image together. Here it is, on the same kinds
+# of pairs: how often does each score prefer the true caption? (BLIP's images have two shapes. CLIP's
+# figures are those of lesson 12, where the images have one to three.)
 
 # %% tags=["nbval-ignore-output"]
 from zoo_lessons.datasets.shapes.contrasts import contrasts
@@ -1092,7 +1094,7 @@ for kind in ("word", "binding", "relation", "order"):
     print(f"{kind:9} CLIP {clip:4.0%}   BLIP: ITC {shares[0]:4.0%}, ITM {shares[1]:4.0%}")
 
 # %% [markdown]
-# BLIP solves what CLIP had to guess, and not only by ITM: its ITC, which compares two vectors as
+# BLIP solves what CLIP often got wrong, and not only by ITM: its ITC, which compares two vectors as
 # CLIP does, solves it as well. So two vectors *can* hold which colour goes with which shape. What
 # they hold depends on what they were trained for, and here image encoder and text model also serve
 # LM, which has to name every word. We have not measured which difference does it: the losses, the
@@ -1173,7 +1175,7 @@ for split, name in (("test", "seen pairs"), ("composition", "unseen pairs")):
 # 2. Two copies learn from the clean set: the **captioner** by LM, the **filter** by ITC and ITM.
 # 3. The captioner writes a second caption for each web image. It *samples* (lesson 06's top-p with
 #    $p = 0.9$), for variety. The filter judges both texts and drops those that do not match.
-# 4. A new BLIP is trained from scratch on what is left.
+# 4. A new BLIP is trained from scratch on what is left. (The paper adds the clean set.)
 #
 # Look at step 3 on real examples. As captioner and filter we take the checkpoint, which has learned
 # from clean pairs. The web is ours from the beginning, where we know what is true:
@@ -1217,7 +1219,8 @@ lab.show_figure(
 )
 
 # %% [markdown]
-# The filter's aim is to keep what is true, and to drop the three kinds of false texts:
+# The filter's aim is to keep what is true, and to drop the three kinds of false texts. (*Wrong
+# relation*: things stand elsewhere. With one shape in the image, that is a wrong place.)
 
 # %% tags=["nbval-ignore-output"]
 from zoo_lessons.datasets.noisy_captions import KINDS as KINDS_OF_FALSE
@@ -1228,10 +1231,12 @@ for kind in ("", *KINDS_OF_FALSE):
 
 # %% [markdown]
 # That was a captioner and a filter that had seen thousands of clean captions. A real CapFilt must
-# begin with what the noise has taught. `make record` did all four steps, from scratch, several
-# times. Beside CapFilt it trained on the noisy web as it is, with each half of CapFilt alone, and
-# with an **oracle** that replaces every false caption by the true one. Every model is judged on new
-# images.
+# begin with what the noise has taught. `make record` did all four steps, several times, with text
+# models that start from nothing. (The image encoder is the checkpoint's, as in section 5. It has
+# learned from true captions, so the noise reaches only the text model. Step 4 trains by LM alone:
+# captions are what we judge.) Beside CapFilt it trained on the noisy web as it is, with each half
+# of CapFilt alone, and with an **oracle** that replaces every false caption by the true one. Every
+# model is judged on new images.
 #
 # **Predict.** How much of the way from *noisy* to *oracle* will CapFilt go?
 
@@ -1268,8 +1273,8 @@ for part, names in {
         print(f"    {name:22}", *(f"{each[part][name]:8.1%}" for each in rounds))
 written = [each["filter"]["true among the written"] for each in rounds]
 print(f"{'written captions: true':26}", *(f"{value:8.1%}" for value in written))
-pairs = {name: [each["pairs"][name] for each in rounds] for name in ("filter only", "CapFilt")}
-for name, counts in pairs.items():
+for name in ("filter only", "captioner only", "CapFilt"):
+    counts = [each["pairs"][name] for each in rounds]
     print(f"{'pairs, ' + name:26}", *(f"{count:8,}" for count in counts))
 gain = {part: 100 * value for part, value in ablation["gains"]["CapFilt over noisy"].items()}
 print(f"CapFilt over noisy: {gain['mean']:+.1f} points ({gain['low']:+.1f} to {gain['high']:+.1f})")
@@ -1279,18 +1284,19 @@ print(f"CapFilt over noisy: {gain['mean']:+.1f} points ({gain['low']:+.1f} to {g
 # So yes: a model that captions images can clean the captions it learns from. Here is what did it.
 #
 # - **The filter does nearly all of it.** Look at *filter only*: with little more than half of the
-#   pairs it reaches what CapFilt reaches, within the scatter of the seeds. The captioner alone adds
-#   as many texts as there are images, and takes no false one away; that gains little.
+#   pairs it reaches what CapFilt reaches, within the scatter of the seeds. The captioner alone
+#   takes no false text away. And what it adds is worth less than it seems: a text that repeats the
+#   web's true one does not count twice, so its mistakes weigh more among the new ones (left panel).
 # - **The written captions** are true in about nine of ten cases, far more than the web's. They
 #   bring back pairs that the filter took away. But for a model this small, more pairs do not make
 #   better captions.
 # - **The noise does less harm than one might fear.** The noisy model learned from captions of which
 #   60 % are true, and writes far more true ones than that: false captions contradict each other,
 #   true ones agree. The oracle shows how much there was to gain at all.
-# - **The filter must be good first.** A model trained on the noise came before it. In a first trial
-#   that model learned for 200 steps instead of 500. One of three filters then threw away more than
-#   half of the true captions, and with it CapFilt fell *behind* the noisy web (the experiment's
-#   docstring has the figures).
+# - **The filter must be good first.** A model trained on the noise came before it, for 500 steps.
+#   (The 200 steps printed above are those of the five models of step 4.) In a first trial it
+#   learned for 200, too. One of three filters then threw away more than half of the true captions,
+#   and with it CapFilt fell *behind* the noisy web (the experiment's docstring has the figures).
 #
 # The paper's gains are of some points, too, and there both halves help, most of all together (its
 # table 1).
@@ -1426,9 +1432,8 @@ lab.show_claim(load_claim("C33"))
 # article also says that the text decoder has 12 layers. At the published size it has, see section
 # 1.) About C33 our measurement says nothing, for lack of anything to repair.
 #
-# Claim C10 says that modalities meet through encoders of their own, a shared space, or
-# cross-attention. Lesson 12 built the first two; this one added cross-attention. Lesson 14 has the
-# verdict.
+# Of the three ways in which modalities meet (claim C10), lesson 12 built two; this one added
+# cross-attention. Lesson 14 has the verdict.
 
 # %% [markdown]
 # ## 12 · Read the real thing
@@ -1570,8 +1575,8 @@ print("without the cache it takes longer:", times.ratio("without") > 1)
 # writes $b$ captions at a time, so it costs up to $b$ times as much.
 #
 # **CapFilt** is dear in another way: it trains a model, fine-tunes it twice, writes and judges a
-# caption for every image, and then trains again from scratch. The paper did this once, for 129
-# million images, and used the clean captions for all its models.
+# caption for every image, and then trains again from scratch. The paper did this for up to
+# 129 million images.
 
 # %% [markdown]
 # ## Quiz

@@ -165,9 +165,10 @@ print("the order of the patches does not matter:", same)
 
 
 # %% [markdown]
-# Attention is a sum over keys, and a sum has no order. Where a patch was, its own vector must say: the
-# vision encoder's position embeddings see to that. For a video, the resampler adds one trained vector
-# per frame. So an image is a video of one frame.
+# Attention is a sum over keys, and a sum has no order: neither that of the patches nor that of the two
+# parts of $[X; Z]$. Where a patch was, its own vector must say: the vision encoder's position
+# embeddings see to that. For a video, the resampler adds one trained vector per frame. So an image is a
+# video of one frame.
 
 # %% [markdown]
 # ## 2 · A gate that starts shut
@@ -304,7 +305,7 @@ def next_token_loss(model, batch):
 
 
 before = {part: fingerprint(getattr(untrained, part)) for part in ("vision", "language")}
-opened = [gate.tanh().item() for gate in (first.attention_gate, first.feed_forward_gate)]
+shut = [gate.tanh().item() for gate in (first.attention_gate, first.feed_forward_gate)]
 batch = (ids, torch.rand(1, 1, 3, 48, 48))
 fit(untrained, lambda step: batch, next_token_loss, steps=10, lr=1e-2, progress=False, device="cpu")
 after = {part: fingerprint(getattr(untrained, part)) for part in before}
@@ -312,12 +313,12 @@ assert after == before
 print("fingerprints before and after training are equal:", True)
 frozen = [*untrained.vision.parameters(), *untrained.language.parameters()]
 print("frozen weights with a gradient:", sum(p.grad is not None for p in frozen))
-print("gates before:", opened, "and open after:", bool(first.attention_gate.tanh().abs() > 0.01))
+print("gates before:", shut, "and open after:", bool(first.attention_gate.tanh().abs() > 0.01))
 
 # %% [markdown]
 # `Flamingo` also overrides `train()`: whoever calls `model.train()`, as every training loop does, would
 # otherwise bring the frozen parts back into training mode. With GPT-2's dropout of 0.1, the language
-# model would then read every text with a tenth of it missing.
+# model would then read every text with a tenth of its activations set to zero.
 
 # %% [markdown]
 # ## 4 · Images and words in turns
@@ -370,7 +371,8 @@ lab.check("14.image_mask", image_mask)
 #
 # <details><summary>Hint 2</summary>
 #
-# Images are numbered from 1 here: compare `last[..., None]` with `torch.arange(1, num_images + 1)`.
+# Images are numbered from 1 here. With the counts in `last` (batch, length), compare
+# `last[..., None]` with `torch.arange(1, num_images + 1)`.
 #
 # </details>
 
@@ -490,9 +492,9 @@ assert names["answerable"] > 0.9 and abs(prose["right"] - prose["chance"]) < 0.1
 # %% [markdown]
 # The GPT of lesson 06 guesses: it has not learnt to look back for what a new word stands for. A large
 # language model meets texts that ask for it: glossaries, lists, quizzes. So the record trained a small
-# GPT of lesson 06's kind, with two layers, on episodes *in text*, and then froze it. It is made easy to
-# learn from: every made-up word is a single token, and the loss counts a word only where it has stood
-# before in its episode. The first time, nothing can tell it.
+# GPT of lesson 06's kind, with two layers, on episodes *in text*, and then froze it. The task is made
+# easy to learn: every made-up word is a single token, and the loss counts a word only where it has
+# stood before in its episode. The first time, nothing can tell it.
 #
 # The **eyes** are those of lesson 12: the image tower of its CLIP, frozen. We can prove it.
 
@@ -506,7 +508,8 @@ for vectors, found in figures["probe"].items():
     print(f"shapes that a linear probe reads from the {vectors}: {shares}")
 
 # %% [markdown]
-# The split *test* has scenes that training did not show. *Composition* has colours and shapes in pairs
+# A *linear probe* (lesson 11) is a linear classifier, trained on vectors that stay as they are. The split
+# *test* has scenes that training did not show. *Composition* has colours and shapes in pairs
 # that neither CLIP nor Flamingo ever met, such as a green star. The second line is about the four latents
 # that the trained resampler makes of an image: hardly any shape is lost on the way, and on the unseen
 # pairs the latents are even the easier ones to read.
@@ -611,8 +614,8 @@ print(
 # - **A GPT without binding** read the same texts with the words of each text shuffled. It was joined to
 #   the same eyes, and its new layers were trained in the same way. Sight alone does not bring learning
 #   in context.
-# - **Gates shut** leave the frozen GPT alone with `<image>` tokens that it has never met. It says
-#   anything.
+# - **Gates shut** leave the frozen GPT alone with `<image>` tokens that it has never met. With few
+#   shots it still repeats one of the words; with more, it often says something else.
 #
 # ### Why it learns at all
 #
@@ -646,15 +649,15 @@ lab.show_figure(
     fig,
     f"Mean loss of each {every} steps: {figures['seeds']} seeds with names at first (band: lowest to "
     "highest), one seed without.",
-    "Line chart of two losses over 500 steps. One falls to near zero within 200 steps, the other stays "
-    "above two.",
+    "Line chart of two losses over 500 steps. One falls below one half within 200 steps, the other "
+    "stays above two.",
 )
 print(f"images alone: {alone['flamingo']['8']['all']:.0%} right with 8 shots")
 assert max(losses[-1] for losses in figures["loss"]) < 0.2 < 1 < alone["loss"][-1]
 
 # %% [markdown]
-# Images alone stay on a plateau: the model has learnt which words stood before, and guesses among them.
-# It might leave the plateau later; this run had no more steps.
+# With images alone, the loss soon falls only slowly. The model has learnt which words stood before, and
+# is right about as often as a guess among them. It might find the way later; this run had no more steps.
 #
 # ### Train it for a moment
 #
@@ -781,8 +784,9 @@ assert follows / len(right) >= 0.8
 # %% [markdown]
 # ## 7 · What it costs
 #
-# The new layers are small beside what they join; that is the point. In the paper's largest model, 70
-# billion parameters of 80 are the frozen language model.
+# In the paper's largest model, 70 billion parameters of 80 are the frozen language model: the new layers
+# are the small part, and that is the point. In ours they are the largest of the three, since what they
+# join is tiny.
 
 # %%
 counts = figures["parameters"]
@@ -842,7 +846,7 @@ lab.show_claim(load_claim("C10"))
 # %% [markdown]
 # ## 9 · Read the real thing
 #
-# The block is what the formulas say:
+# The block is what the formulas of section 2 say, with a norm before each layer:
 
 # %%
 from zoo_lessons.models.flamingo import GatedCrossAttention

@@ -170,9 +170,10 @@ for value, factor in zip(z.tolist(), (simple / exact).tolist(), strict=True):
 # against `transformers` needs the one that it computes. `discretise` has both.
 #
 # Now move things yourself. **Try this:** (1) With zero-order hold, change Δ. Do the dots ever leave
-# the curve? (2) Choose Euler's method for both, $\bar A = 1 + \Delta A$, and make Δ times the decay
-# larger than 2. (3) Give $A$ an imaginary part. Where does the pole go when Δ grows? (4) Find two
-# settings with the same memory: what must be equal?
+# the curve? (2) Set the frequency to 0, choose Euler's method, $\bar A = 1 + \Delta A$, and make Δ
+# times the decay larger than 2. (3) Choose zero-order hold again, and a frequency above 0: it is
+# the imaginary part of $A$. Where does $\bar A$, the cross in the circle, go when Δ grows? (4) Find
+# two settings with the same $\bar A$: what must be equal?
 
 # %%
 from zoo_lessons.lab.widgets import StateSpaceExplorer
@@ -181,10 +182,11 @@ StateSpaceExplorer(delta=0.2, decay=0.5, frequency=1.5)
 
 
 # %% [markdown]
-# What to see: the *product* $\Delta A$ decides how much a step forgets. A long step is a strong
-# input and a strong forgetting; a step of length 0 changes nothing. Section 4 makes
-# use of that. (S4, an earlier model, uses complex $A$, which swings. Mamba's $A$ is real, and so is ours from
-# here on.)
+# What to see: zero-order hold is exact after each step, and its $\bar A$ turns inward, never out of the
+# circle. Euler's $1 + \Delta A$ falls below $-1$, and the state grows while its sign changes. And the
+# *product* $\Delta A$ decides how much a step forgets. A long step is a strong input and a strong
+# forgetting; a step of length 0 changes nothing. Section 4 makes use of that. (S4, an earlier model,
+# uses complex $A$, which swings. Mamba's $A$ is real, and so is ours from here on.)
 
 # %% [markdown]
 # ## 2 · The same thing as a convolution
@@ -272,8 +274,9 @@ lab.show_figure(
 # Three ways to compute one thing, for $n$ tokens: the loop takes $n$ steps, one after the other;
 # the plain convolution $n^2/2$ products, all at once; the Fourier transform about $n \log n$.
 # Training takes the Fourier transform, writing takes the loop, with its state of fixed size. That
-# is S4's offer (Gu et al. 2022), and it stands on one condition: **$\bar A$ and $\bar B$ are the
-# same for all tokens.** A system like this is called **linear and time-invariant (LTI)**.
+# is the offer of S4 ([Gu, Goel and Ré 2022](https://arxiv.org/abs/2111.00396)), and it stands on one
+# condition: **$\bar A$, $\bar B$ and $C$ are the same for all tokens.** A system like this is called
+# **linear and time-invariant (LTI)**.
 
 # %% [markdown]
 # ## 3 · The scan, and how to do it in parallel
@@ -311,8 +314,8 @@ lab.check("16.scan", scan)
 #
 # </details>
 #
-# Each step waits for the one before. A GPU that could do ten thousand things at once does one. The
-# way out: **two steps are one step.** First $h \leftarrow a_1 h + x_1$, then $h \leftarrow a_2 h +
+# Each step waits for the one before. A GPU that could work on all tokens at once takes one at a time.
+# The way out: **two steps are one step.** First $h \leftarrow a_1 h + x_1$, then $h \leftarrow a_2 h +
 # x_2$. What is the single step $h \leftarrow a\, h + x$ that does both?
 #
 # ### Exercise 4 · Join two steps (★★☆, 6 min)
@@ -484,7 +487,8 @@ lab.show_figure(
 # Read the last rows. On the right, *sat on the* left the state alone, and *cat* waited. But *mat*
 # pushed *cat* down: one number of state cannot hold two things. That is what $N$ numbers per
 # channel, many channels, and $B_t$ and $C_t$ are for: $B_t$ chooses where in the state a token is
-# written, $C_t$ where it is read.
+# written, $C_t$ where it is read. (In lesson 15's causal linear attention, $\phi(k_t)$ and $\phi(q_t)$
+# do this; but its $\bar A$ is 1, so it never forgets.)
 #
 # You may know this mechanism. With $A = -1$, $B = 1$ and zero-order hold, $\Delta =
 # \operatorname{softplus}(z)$ makes $\bar B = \sigma(z)$ and $\bar A = 1 - \sigma(z)$, where
@@ -574,7 +578,7 @@ fig = stack_diagram({"Transformer block": transformer, "Mamba block": mamba})
 lab.show_figure(
     fig,
     "Data flows upward. Two things of a Mamba block mix tokens: the short convolution and the state "
-    "space. The gate is the branch that has seen no other token.",
+    "space. The gate is the branch that sees no other token in this block.",
     "Diagram of two stacks. Transformer block: LayerNorm, self-attention, residual, LayerNorm, "
     "feed-forward, residual. Mamba block: RMSNorm, projection to two branches, convolution "
     "with SiLU, selective state space, product with SiLU of the other branch, projection and "
@@ -583,9 +587,9 @@ lab.show_figure(
 
 # %% [markdown]
 # **The convolution** is *depthwise*: each channel has its own kernel of four numbers and looks at
-# no other channel. It is *causal*: all padding is on the left. It lets a token know its neighbours
-# before $\Delta$, $B$ and $C$ are made from it. It is the convolution of section 2 again, with a
-# learned kernel:
+# no other channel. It is *causal*: all padding is on the left. It mixes the three tokens before
+# into a token, from which $\Delta$, $B$ and $C$ are then made. It is the convolution of section 2
+# again, with a learned kernel:
 
 # %%
 from zoo_lessons.layers import CausalConv
@@ -733,7 +737,8 @@ for name, model in models.items():
 #    \text{bytes per number} $$
 #
 # and no $n$ stands in it, while a layer of attention keeps $2\, n\, d_\text{model}$ numbers. At the
-# published sizes, for one text, in 16 bits:
+# published sizes, for one text, in 16 bits (GPT-2 has positions for 1,024 tokens; its line shows what a
+# longer one would keep):
 
 # %%
 def mamba_bytes(config, bytes_per_number=2):
@@ -792,19 +797,23 @@ fig = lab.lines(
     title="Time of one more token",
     x_axis="tokens so far",
     y_axis="milliseconds",
-    log="xy",
+    log="x",
 )
 lab.show_figure(
     fig,
     f"Two layers of width {figures['d_model']}. {cost['machine']['device']}, {cost['date']}, recorded by "
     "make record.",
-    "Line chart with logarithmic axes: milliseconds for one more token against the tokens so far, for "
+    "Line chart of milliseconds for one more token against the tokens so far, on a logarithmic axis, for "
     "Mamba, attention and a hybrid.",
 )
 for length, ratio in zip(figures["lengths"], figures["writing"]["ratio"]["attention"], strict=True):
     print(f"after {length:4} tokens attention takes {ratio:.2f} of Mamba's time")
 
 # %% [markdown]
+# Mamba's line is level: a token costs the same wherever it stands. Attention's line rises, for each
+# token reads a longer cache. But at this small width it starts lower, probably because a step of Mamba
+# takes more small operations. The ratios say how near the two have come at the longest text.
+#
 # ## 8 · Can it do attention's work?
 #
 # Three tasks, made so that each asks for one ability. Every sequence is new, and only the questions
@@ -832,7 +841,8 @@ for task in TASKS:
 #
 # Let us train three models for some seconds on induction: a state space without selection, Mamba,
 # and a **hybrid**, whose second layer is attention. (All three have two layers. Attention has no
-# positions here: the order is Mamba's business.)
+# positions here: the order is Mamba's business. And as our texts are short, all step lengths start ten
+# times as long as usual.)
 
 # %% tags=["nbval-ignore-output"]
 from functools import partial
@@ -895,10 +905,12 @@ lab.show_figure(
 )
 
 # %% [markdown]
-# The recorded comparison: five models of two layers and about the same size, three seeds, the
-# better of two learning rates for each. Two things to compare with: a blind guess; and, in the
-# copying tasks, a model that knows which symbols there were but not their order (no symbol occurs
-# twice, so it guesses among those not said yet). Plain copying is for the two state spaces only.
+# The recorded comparison: five models of two layers and about the same size, three seeds. Each has the
+# better of two learning rates, chosen once, on induction with the first seed. The two kinds of attention
+# by themselves get positions (lesson 03), for nothing else tells them the order. Two things to compare
+# with: a blind guess; and, in the copying tasks, a model that knows which symbols there were but not
+# their order (no symbol occurs twice, so it guesses among those not said yet). Plain copying is for the
+# two state spaces only.
 
 # %% tags=["nbval-ignore-output"]
 tasks = load_record("ssm_tasks")["figures"]
@@ -953,13 +965,13 @@ lab.show_figure(
 #   gave them. Some curves still rise: with three seeds and 700 steps we see who learns *faster*, not
 #   who can learn it at all.
 #
-# Why is the hybrid so quick? An induction head needs to know, at each token, which token came
-# before. Attention must first learn to look one place back; Mamba's convolution over four tokens
-# has that from the start. Mamba in turn must learn to write five pairs into its state and to read
-# one of them out; attention has all tokens at hand. Each half brings what the other lacks. That
-# fits what larger hybrids report (Jamba has one layer of attention in eight), but our models are
-# tiny and our texts short: nothing here says how the four compare at the size of a real language
-# model.
+# Why is the hybrid so quick? A likely reason, not tested here: an induction head needs to know, at
+# each token, which token came before. Attention must first learn to look one place back; Mamba's
+# convolution over four tokens has that from the start. Mamba in turn must learn to write five pairs
+# into its state and to read one of them out; attention has all tokens at hand. Each half brings
+# what the other lacks. That fits what larger hybrids report (Jamba has one layer of attention in
+# eight), but our models are tiny and our texts short: nothing here says how the five compare at the
+# size of a real language model.
 #
 # ### What does it select?
 #
@@ -1052,8 +1064,9 @@ with torch.device("meta"):  # counts without allocating
 print(f"{'24 layers, embedding, last norm':40} {total:10,}")
 
 # %% [markdown]
-# Nearly all of it is the three projections, $6d^2$: half of a Transformer's block. So Mamba takes
-# twice as many layers. The state space, which does all the remembering, is a few per cent.
+# Nearly all of it is the projections, to the two branches and back, $6d^2$: half of a Transformer's
+# block. So Mamba takes twice as many layers. The state space, which does all the remembering, is a
+# few per cent.
 #
 # **Time and memory.** Per token, the work is the same at the beginning of a text as at its end.
 # Recorded: one pass over a text, without gradients, for two layers of Mamba, two of attention
@@ -1127,10 +1140,11 @@ lab.quiz("16")
 #   joining steps is associative.
 # - A Mamba block: projection to two branches, short causal convolution, selective state space, gate,
 #   projection.
-# - Mamba keeps a state of fixed size; attention keeps everything. On our small tasks selection is what
-#   copying among noise needs, and one layer of Mamba with one of attention learned induction fastest.
+# - Mamba keeps a state of fixed size; attention keeps everything. On our small tasks the state
+#   space with selection copied better among noise than the one without, and one layer of Mamba with one
+#   of attention learned induction fastest.
 # - **Next:** [17 Smaller models](17_smaller_models.ipynb). **Read:** Gu and Dao 2023,
-#   [Mamba](https://arxiv.org/abs/2312.00752), sections 2 and 3; Gu et al. 2022,
+#   [Mamba](https://arxiv.org/abs/2312.00752), sections 2 and 3; Gu, Gupta, Goel and Ré 2022,
 #   [S4D](https://arxiv.org/abs/2206.11893), sections 3 and 4; Lieber et al. 2024,
 #   [Jamba](https://arxiv.org/abs/2403.19887), section 2, for a hybrid; Blelloch 1990, *Prefix Sums and
 #   Their Applications*, section 1.4.

@@ -281,7 +281,8 @@ print("autograd's gradient is (p - q) / T, divided by the batch")
 # **Try this.**
 #
 # 1. Move the temperature from 1 to 20. Which wrong topics does the teacher rank high?
-# 2. Watch the two curves on the right. From which temperature on is the one with $T^2$ level?
+# 2. Watch the two curves on the right. From which temperature on does the one with $T^2$ change little,
+#    while the other goes on falling?
 # 3. Find an example on which the teacher is wrong. What would the student learn from it?
 
 # %% tags=["nbval-ignore-output"]
@@ -392,8 +393,9 @@ fig = lab.heatmap(
 )
 lab.show_figure(
     fig,
-    "Neighbours are close. A student's layer that replaces two has this far to go in one step.",
-    "Heat map of six by six layers: zero on the diagonal, growing away from it.",
+    "The first layers turn the vectors little by little, the last one by far the most. A student's layer "
+    "that replaces two has the way of both to go in one step.",
+    "Heat map of six by six layers: zero on the diagonal, growing away from it, most toward layer 6.",
 )
 
 
@@ -496,13 +498,13 @@ lab.model_table(load_record("efficiency_model_table"), ["DistilBERT", "ALBERT"])
 # ## 5 · Claim C08: does it transfer?
 #
 # **C08: logit and feature distillation transfer knowledge from a large model to a small one.** To
-# measure it, `make record` fitted six classifiers as in section 2, fine-tuned them and MiniLM as a
-# teacher on 384 labelled passages, and then trained a student of three layers in five ways that
-# differ in nothing but the loss:
+# measure it, `make record` made a teacher: six classifiers as in section 2, then fine-tuned together
+# with MiniLM, on 384 labelled passages. Then it trained a student of three layers in five ways. The
+# first four differ in nothing but the loss, the fifth also in its passages:
 #
 # - *alone*: the labels;
-# - *logits*: and soft targets at $T = 2$;
-# - *features*: labels and the cosine of hidden states, after layers 2, 4 and 6;
+# - *logits*: the labels, and soft targets at $T = 2$;
+# - *features*: the labels, and the cosine of hidden states after the teacher's layers 2, 4 and 6;
 # - *both*: all three;
 # - *no labels*: soft targets and features, on two and a half times as many passages, none of whose
 #   labels the student sees. A teacher can be asked about any text.
@@ -539,7 +541,8 @@ lab.show_figure(
 
 # %% [markdown]
 # The passages are the same for all, so the fairest comparison is passage by passage: where is one
-# right and the other not? Its interval is narrower than that of two separate accuracies.
+# right and the other not? Its interval is narrower than that of two separate accuracies. The last
+# column says how often a student gives its teacher's answer, right or wrong.
 
 # %%
 print(f"{'points over a student alone':28} {'mean':>6} {'95 % interval':>18} {'agrees':>8}")
@@ -793,10 +796,10 @@ lab.check("17.batch_exit", confident_exits)
 # %% [markdown]
 # ## 7 · Claim C07: sharing across layers
 #
-# **C07: sharing $W^Q$, $W^K$ and $W^V$ across layers cuts parameters.** The article illustrates it
-# with code that makes queries, keys and values of a layer in one matrix product. That is worth
-# having, and this course does it everywhere. But it shares nothing. Three matrices lie side by side
-# in one; each still has its own numbers:
+# **C07: sharing $W^Q$, $W^K$ and $W^V$ across layers cuts parameters.** The article that this course
+# grew from illustrates it with code that makes queries, keys and values of a layer in one matrix
+# product. That is worth having, and this course does it everywhere. But it shares nothing. Three
+# matrices lie side by side in one; each still has its own numbers:
 
 # %%
 from torch import nn
@@ -819,8 +822,8 @@ print("the same outputs; parameters:", sum(count(each) for each in separate), "a
 # ### Exercise 6 · Share the attention (★★☆, 6 min)
 
 # %% tags=["exercise"]
-def my_shared_attention(make_layer, count):
-    """Build `count` layers with make_layer(); let all use the attention of the first.
+def my_shared_attention(make_layer, num_layers):
+    """Build `num_layers` layers with make_layer(); let all use the attention of the first.
 
     A layer has the parts `attention`, `feed_forward`, `residual1` and `residual2`. The others stay
     each layer's own. Returns how many parameters the layers have together.
@@ -834,7 +837,8 @@ lab.check("17.share_attention", my_shared_attention)
 # %% [markdown]
 # <details><summary>Hint 1</summary>
 #
-# `nn.ModuleList.parameters()` counts a shared module once.
+# `nn.ModuleList.parameters()` gives the parameters of a shared module once, so `count` of section 1
+# counts them once.
 #
 # </details>
 #
@@ -882,10 +886,12 @@ for name, rows in sharing["accuracy"].items():
 lab.show_claim(load_claim("C07"))
 
 # %% [markdown]
-# *Partly.* The count is right: sharing attention saves a quarter of BERT-Base. But it had a price: five
-# points here, where we had allowed two. Sharing everything costs one point more and saves far more, if
-# anything is to be shared. And depth is worth something by itself: four passes through one layer fill
-# four points more than the single layer, which has exactly the same parameters.
+# *Partly.* The count is right: sharing attention saves a quarter of BERT-Base. (That is the whole of
+# attention, as in ALBERT. $W^Q$, $W^K$ and $W^V$ alone, of which the claim speaks, are three quarters
+# of it; $W^O$ is the rest.) But it had a price: five points here, and the verdict allows two. Sharing
+# everything costs one point more and saves far more, if anything is to be shared. And depth is worth
+# something by itself: four passes through one layer fill four points more than the single layer,
+# which has exactly the same parameters.
 #
 # Mind what sharing does *not* save. The layers are still computed one after the other, so time
 # stays the same; so do the activations that training keeps. What shrinks are the file, the
@@ -956,11 +962,11 @@ for which, runs in series.items():
 
 # %% [markdown]
 # Three of twelve heads can go for about one point if they are the least important or random ones, and
-# for four if they are the most important. With six gone the three lines are clearly apart: 4, 6 and
-# 12 points lost. With nine gone the least important choice has lost 15 points, the other two 26. So
-# the measure says something. It is rough, though: with three heads gone its order does
-# not hold in each of the three seeds, and these are teachers that had no chance to recover by
-# further training.
+# for four if they are the most important. With six gone the means are 4, 6 and 12 points lower. Those
+# without the most important heads are then the worst in each of the three seeds; the other two
+# choices overlap. With nine gone the least important choice has lost 15 points, the other two 26. So
+# the measure says something. It is rough, though: with three heads gone its order does not hold in
+# each of the three seeds, and these are teachers that had no chance to recover by further training.
 
 # %% [markdown]
 # ## 9 · One picture: quality against time and size
@@ -1041,10 +1047,12 @@ for name in batch:
 # Go from right to left in the left picture. What is cheaper than six layers and not on the front is a
 # bad bargain: something else costs less and is right more often. The three students take the same
 # time and have the same size, whatever they were taught, so only the best taught of them can be on a
-# front. Early exit keeps the size of the whole model, so on the right it gains nothing. And it
+# front. Early exit keeps the size of the whole model, so on the right it gains nothing. (That
+# patience 3 is on that front, and the six layers are not, is a difference within the noise.) And it
 # pays for its classifiers before it saves anything: that is the row "classifiers only" of the table.
-# Compare the two columns of times, too. In a batch the layers above still run
-# for those who stay, on fewer rows; one by one they do not run at all.
+# Compare the two columns of times, too. In a batch the layers above still run for those who stay, on
+# fewer rows; one by one they do not run at all. So one might expect to save more one by one. But for
+# a single short passage, the classifier and the decision after each layer weigh more.
 #
 # Which point to take is no question of the picture. It depends on what is scarce: with memory for
 # half of the layers only a student will do; with a mix of easy and hard inputs and no memory to

@@ -63,15 +63,16 @@ for network in ("CNN", "ViT"):
 # %% [markdown]
 # With 400 labels, the ViT is where the CNN was with 100: another architecture is worth a lot, and so
 # are examples, where they are few. But labels cost somebody's time. Can we make examples out of those
-# that we have?
+# that we have? (Lesson 09 did so already: it moved and turned each digit a little, anew at each step.
+# Section 8 takes even that away, so its figures begin lower.)
 #
-# **When is another example worth more than another layer?** This lesson makes examples in five ways,
+# **When is another example worth more than another layer?** This lesson makes examples in four ways,
 # and asks each time whether they help, by how much, and how sure that is:
 #
 # - *core*: other wordings of a sentence (sections 1 to 5), mixtures of two images (6 to 8);
 # - *further*: images changed to mislead (9 to 11), images that a model has drawn (12 and 13).
 #
-# Section 14 puts all of them into one table.
+# Section 14 puts all of them into one table. The sixty minutes above are for the core.
 
 # %% [markdown]
 # ## 1 · A small task, and few labels
@@ -200,9 +201,9 @@ for way in list(found)[2:]:
 
 # %% [markdown]
 # About half of the pairs are found at once, when other forms of the word are left out. The six layers
-# do no better than the table on the nearest word, and cost a pass through the encoder for each word. So
-# we take the table. Half is not much: the other half of our replacements are not in the lists, and some
-# of those change the meaning.
+# find fewer as the nearest word and a few more among the three nearest, and cost a pass through the
+# encoder for each word. So we take the table. Half is not much: as often, the nearest word is another
+# one, and some of those change the meaning.
 #
 # Now replace words: in each sentence a fifth of the words, at least one, each by one of its three
 # nearest neighbours. Words that carry grammar (*the*, *was*, *not*) stay.
@@ -221,7 +222,8 @@ for message in train[:6]:
 
 # %% [markdown]
 # The lines marked *blind* are a control that knows no language: swap two words, or delete one (two more
-# edits of Wei & Zou's, whose fourth inserts a synonym somewhere). If synonyms are worth something, they should beat that.
+# edits of Wei & Zou's, whose fourth inserts a synonym somewhere). If synonyms are worth something, they
+# should beat that.
 #
 # ### Exercise 2 · Copies and their labels (★☆☆, 5 min)
 #
@@ -278,9 +280,9 @@ for pair in sentence_pairs("train", 40)[5:12]:
     print(f"{pair.english}\n    {pair.french}")
 
 # %% [markdown]
-# *Tarn* and *fep* are invented. No translator knows every word, so ours practise: an unknown word
-# is read as [UNK], and where the model writes [UNK], the unknown word is put in again
-# ([Luong et al., 2015](https://arxiv.org/abs/1410.8206)).
+# *Tarn* and *fep* stand for things whose names are in no vocabulary. No translator knows every word, so
+# ours practise: an unknown word is read as [UNK], and where the model writes [UNK], the unknown word is
+# put in again ([Luong et al., 2015](https://arxiv.org/abs/1410.8206)).
 
 # %%
 from zoo_lessons.translation import Translator, back_translate
@@ -416,12 +418,12 @@ print(f"\nof {len(text['effects'])} intervals, {above} lie above zero and {below
 # zero by luck alone, so do not make much of any single one.) The largest mean gain is
 # back-translation's with five sentences and TF-IDF, and its interval reaches below zero.
 #
-# Why so little? Three reasons that you have seen:
+# Why so little? We did not test the reasons one by one. Three are likely:
 #
 # - *The copies say little that is new.* A test sentence is hard when its way of telling is new. Copies
 #   give the old ways of telling in slightly other words.
-# - *They are not always right.* Every copy teaches its errors, too, and MiniLM, which knows how English
-#   goes, is led astray by sentences that nobody would write.
+# - *They are not always right.* You have seen their errors, and every copy teaches its own. MiniLM, which
+#   knows how English goes, may be led astray by sentences that nobody would write.
 # - *The baseline is not weak.* All settings were chosen for the classifier without copies as carefully
 #   as for the others, and the small Transformer hides words in training, which is augmentation already.
 #
@@ -439,8 +441,8 @@ for model, methods in text["worth"].items():
 
 
 # %% [markdown]
-# A real sentence beats copies of another one. Where copies were worth anything at all, five real
-# sentences with their copies were worth less than one more real sentence. The literature reports
+# A real sentence beats copies of another one. Where copies were worth anything at all, those of all five
+# (or twenty) sentences together were worth less than one more real sentence. The literature reports
 # gains: Wei & Zou's are largest where the training sets are smallest, on networks that were trained
 # from nothing, and Xie et al. paraphrase with far stronger translators. What carries over is the order
 # of things to try: more real examples, a pretrained model, and then augmentation, *measured*, against a
@@ -458,8 +460,9 @@ for model, methods in text["worth"].items():
 def hold_out(pairs, change, copies, held_out, seed):
     """Split (text, label) pairs into training, with copies, and validation.
 
-    change(text, number): the copy with this number of a text. `held_out`: how many of the original
-    pairs, shuffled by random.Random(seed), go into validation. Returns two sorted lists of pairs.
+    change(text, number): the copy with this number of a text. `held_out`: so many of the original
+    pairs go into validation, the first ones after random.Random(seed) has shuffled them. Returns
+    two sorted lists of pairs.
     """
     everything = list(pairs)
     everything += [(change(x, number), y) for x, y in pairs for number in range(copies)]
@@ -705,6 +708,10 @@ lab.show_figure(
 # share seeds, labelled digits, starts, steps and learning rate; what is to be chosen ($\alpha$) is
 # chosen on other people's digits; and several seeds give an interval. That takes minutes, so it was
 # recorded by `make record`: the small CNN of lesson 09 and its ViT, each with about 58,000 parameters.
+#
+# Five ways to treat a batch: *none* takes the digits as they are. *Shifts* is what lesson 09 does: each
+# digit is moved, turned, resized and slanted a little. Then MixUp, and CutMix. *Shifts + mixing* shifts
+# first, and then takes one of these two, drawn for each batch.
 
 # %%
 record = load_record("augment_images")
@@ -968,8 +975,8 @@ print("no pixel moved by more than 0.1:", ((changed - x).abs() <= 0.1 + 1e-6).al
 #
 # $$ \min_\theta \; \mathbb{E}_{(x, y)} \max_{\|x' - x\|_\infty \le \varepsilon} L(\theta, x', y) $$
 #
-# The inner maximum is the attack, the outer minimum the training. A hundred steps of it here, with
-# the same $\varepsilon$ as above; each costs four gradients instead of one.
+# The inner maximum is the attack, the outer minimum the training. A hundred steps of it here, half as
+# many as above, with the same $\varepsilon$; each costs four gradients instead of one.
 
 # %% tags=["nbval-ignore-output"]
 hardened = small_cnn()
@@ -991,6 +998,10 @@ for name, model in {"plain": plain, "hardened": hardened}.items():
 assert live["hardened"] > live["plain"] + 0.05
 
 # %% [markdown]
+# The hardened model withstands more, and reads fewer of the unchanged digits. Does robustness always cost
+# accuracy? These hundred steps cannot tell. The recorded runs are longer, and train with a smaller
+# $\varepsilon$.
+#
 # ### Robustness curves
 #
 # One $\varepsilon$ says little. The recorded curves show the accuracy for growing $\varepsilon$, with
@@ -1042,7 +1053,7 @@ print_effects(row for row in under_attack if row["kind"] == "robust")
 # - **CutMix and shifts** withstand a little more than unchanged training where labels are not too few.
 # - **MixUp** made the CNN more accurate in every comparison of section 8. Under attack it brings the
 #   CNN nothing, and with 50 labels it costs about 16 points. The ViT gains from it in both. Accuracy
-#   says nothing about robustness: measure both.
+#   does not tell robustness: measure both.
 #
 # ## 11 · Can the curves be believed?
 #
@@ -1055,8 +1066,8 @@ print_effects(row for row in under_attack if row["kind"] == "robust")
 # - images made against *another* model do more harm than those made against the model itself;
 # - more steps, or more starts, keep finding more.
 #
-# MixUp and CutMix flatten the loss around the training images, so they are suspects. Four models, one
-# seed, all labels:
+# MixUp and CutMix may flatten the loss around the training images, so they are suspects. Four models,
+# one seed, all labels:
 
 # %%
 for name, found in adversarial["masking"].items():
@@ -1074,9 +1085,9 @@ for name, found in adversarial["masking"].items():
 # ## 12 · Drawn digits: a GAN
 #
 # *Further.* MixUp and CutMix make new examples out of two old ones. A *generator* goes on where they
-# stop: it learns what digits look like and draws new ones, each for a class that we ask for. The
-# article says that such samples make classifiers better, and harder to fool. We look at two kinds of
-# generators, and then at that sentence.
+# stop: it learns what digits look like and draws new ones, each for a class that we ask for. An
+# article that this course grew from says that such samples make classifiers better, and harder to fool.
+# We look at two kinds of generators, and then at that sentence.
 #
 # A *generative adversarial network* (Goodfellow et al. 2014) has two halves. The generator $G$ makes
 # an image out of random numbers $z$ and a class $y$. The discriminator $D$ scores how real an image
@@ -1128,10 +1139,10 @@ show_digits(
 
 # %% [markdown]
 # The two networks play against each other, so there is no loss that falls. What can be watched is
-# the gap between the scores of real and of drawn digits. When it grows without end, $D$ has learned
-# the training digits by heart, and its gradient no longer tells $G$ anything. Two things hold it back
-# here: *spectral norm* bounds how steep $D$ can get, and $D$ sees real *and* drawn digits moved and
-# turned a little, anew each time (Zhao et al. 2020).
+# the gap between the scores of real and of drawn digits. While it is small, $D$ can hardly tell them
+# apart. When it grows without end, $D$ has learned the training digits by heart, and its gradient no
+# longer tells $G$ anything. Two things hold it back here: *spectral norm* bounds how steep $D$ can get,
+# and $D$ sees real *and* drawn digits moved and turned a little, anew each time (Zhao et al. 2020).
 
 # %%
 generators = load_record("digits_generators")["figures"]
@@ -1159,8 +1170,9 @@ lab.show_figure(
 # loss. The idea: noise can be added to an image by a formula. A network learns to find the noise in
 # a noisy image. To draw, start with noise alone and take it out, a little at a time.
 #
-# **Into the noise.** Time runs from $t = 0$, the image $x_0$, to $t = T$, noise. Let $\varepsilon$ be
-# noise from a standard normal, one number for each pixel. The image at step $t$ is
+# **Into the noise.** Time runs from $t = 0$, the image $x_0$, to $t = T$, noise. From here on,
+# $\varepsilon$ is no longer the limit of an attack: it is noise from a standard normal, one number for
+# each pixel. The image at step $t$ is
 #
 # $$ x_t = \sqrt{\bar\alpha_t}\, x_0 + \sqrt{1 - \bar\alpha_t}\, \varepsilon $$
 #
@@ -1619,11 +1631,12 @@ lab.show_claim(load_claim("C13"))
 # %% [markdown]
 # Three things to take from the table:
 #
-# - **Where it helped, the new inputs vary as the test does.** People write a digit a little higher,
-#   slanted, thicker: shifted and mixed digits cover some of that. Our sentences were hard where their
-#   *way of telling* was new, and no synonym and no translation of an old one brings that.
+# - **Shifts vary the inputs as the test does.** People write a digit a little higher, or slanted, and
+#   shifted digits cover some of that. Our sentences were hard where their *way of telling* was new, and no
+#   synonym and no translation of an old one brings that. It is not the whole story: a mixture looks like
+#   no digit of the test, and helped as well.
 # - **Accuracy and robustness are two columns** for a reason. For the CNN, only adversarial training,
-#   which was made for it, changes the second by a large margin. The ViT with 200 labels, which falls to
+#   which was made for it, raises the second by a large margin. The ViT with 200 labels, which falls to
 #   almost any attack, gains in both from every change of its images.
 # - **"Helps" depends on what it is compared with.** Much of what mixing gains over *nothing*, shifts gain
 #   as well. Drawn digits were asked the harder question, what they add to shifts: nothing, here.
@@ -1686,7 +1699,7 @@ for name, gradients in {"none, shifts, MixUp, CutMix": 1, "adversarial": 1 + att
 # |---|---|---|
 # | synonyms | from WordNet (Wei & Zou 2019, section 2) | neighbours in MiniLM's embedding table |
 # | back-translation | large translators (Xie et al. 2020) | two million parameters in all, 80,000 pairs of a grammar |
-# | MixUp | one λ a batch in the paper's listing; large images, hundreds of epochs | the same; 8 × 8 pixels, 300 steps |
+# | MixUp | one λ a batch in the paper's listing; large images, hundreds of epochs | one λ a batch, too; 8 × 8 pixels, 300 steps |
 # | CutMix | the clipping stands in the code, not in the paper | clipped, λ recomputed |
 # | PGD | 40 steps on MNIST, ε = 0.3 (Madry et al. 2018, section 5) | 20 steps, ε = 0.1; 3 in training |
 # | generated samples | generators trained on tens of thousands of images | trained on the labelled digits alone |

@@ -113,7 +113,7 @@ for bits in (32, 8, 6, 4, 2):
 # $$ q = \mathrm{clamp}\!\left(\mathrm{round}\!\left(\frac{x}{s}\right) + z,\ -128,\ 127\right) \qquad \hat x = s \, (q - z) $$
 #
 # ([Jacob et al. 2018](https://arxiv.org/abs/1712.05877), section 2.1.) First number by number. Ours
-# come from behind a GELU, so hardly any is negative.
+# come from behind a GELU, so none lies far below 0.
 
 # %%
 from torch.nn import functional as F
@@ -404,8 +404,8 @@ print(times)
 # %% [markdown]
 # ## 4 · Outliers
 #
-# Weights are harmless. Inputs are not. Here are the inputs of one linear layer of MiniLM, while it reads
-# our sentence:
+# A large weight harms its own row at most, once each row has its grid. Inputs are harder. Here are those of
+# one linear layer of MiniLM, while it reads our sentence:
 
 # %%
 from zoo_lessons.deploy.quantize import RangeObserver
@@ -447,8 +447,8 @@ lab.show_figure(
 # [Dettmers et al. 2022](https://arxiv.org/abs/2208.07339) (LLM.int8(), section 4) found such **outliers**
 # in large language models: a handful of channels, in all layers, 20 times as large as the rest. Ours is
 # a small encoder, and it has one, too. Is it a curiosity that could be cut off? Test it: limit this
-# channel of [CLS] to 6 in all layers, then do the same to other channels, and see how far the sentence's
-# vector moves.
+# channel to ±6 before the same linear layer of every block, then do the same to other channels, and see how far
+# the sentences' vectors move.
 
 # %%
 texts = ["The cat sat on the mat", "Plots are drawn on a figure", "Sort the list of numbers"]
@@ -475,7 +475,7 @@ others = max(moved(other) for other in (0, 57, 111, 200, 333))
 print("five other channels, each below 0.001:", others < 1e-3)
 
 # %% [markdown]
-# The outlier carries something that the model uses: cutting off this one number moves the vector further
+# The outlier carries something that the model uses: cutting off this one channel moves the vector further
 # than rounding all weights and inputs to 8 bits will do in section 6. It must be kept, and a grid that keeps
 # it has large steps for everyone else:
 
@@ -746,8 +746,9 @@ lab.show_figure(
 )
 
 # %% [markdown]
-# Why does the percentile fail on one passage? It leaves out the outermost ten-thousandth of the numbers. One
-# passage has one [CLS], so one outlier among some twelve thousand numbers: is that the one which is left out?
+# Why does the percentile fail on one passage? It leaves out the outermost ten-thousandth of the numbers, half
+# of it at each end. One passage has one [CLS], so one outlier among some twelve thousand numbers: is that the
+# one which is left out?
 
 # %%
 for passages in (1, 8):
@@ -757,8 +758,9 @@ for passages in (1, 8):
         print(f"passages: {passages}, {method:10}: up to {high:.0f}")
 
 # %% [markdown]
-# It is. With several passages there are more outliers than the share may cut off, and the grid keeps them. A
-# rule that is blind to *which* numbers it cuts off needs enough data to be harmless.
+# It is. At the upper end one number in twenty thousand may go. Of one passage's twelve thousand that is,
+# rounded, one: the outlier. Each further passage brings an outlier of its own, so some of them stay, and the
+# grid keeps room for them. A rule that is blind to *which* numbers it cuts off needs enough data to be harmless.
 
 # %% [markdown]
 # ## 7 · The real tools
@@ -874,8 +876,9 @@ with torch.inference_mode():
 print(times)
 
 # %% [markdown]
-# A ratio below 1 is faster than PyTorch's float32; the interval tells how sure that is. Which way wins depends on the processor: int8 and bfloat16 need instructions that not all have. So measure
-# where the model will run. The next section does it with care, for larger models.
+# A ratio below 1 is faster than PyTorch's float32; the interval tells how sure that is. Which way wins
+# depends on the processor: int8 and bfloat16 need instructions that not all have. So measure where the model
+# will run. The next section does it with care, for larger models.
 #
 # | | this lesson | torchao | ONNX Runtime |
 # |---|---|---|---|
@@ -995,9 +998,11 @@ lab.show_claim(load_claim("C26"))
 #
 # The articles' headline: hierarchical attention (lesson 15) and quantization together save 60 % of the latency
 # and keep 95 % of the quality. We train one classifier for texts of 4,096 tokens, in which each question
-# must find its entry, near or far. It comes in four variants, and in a control with windows in all layers,
-# which cannot see far. INT8 is the real thing: each linear layer multiplies integers (oneDNN, inside PyTorch),
-# with ranges calibrated on training texts, and quality is measured on the INT8 models themselves.
+# must find its entry: *near*, at most 64 tokens away, which is one layer's window; *far*, more than 384, which
+# six such windows, one on top of the other, do not bridge; or in between. It comes in four variants, and in a
+# control with windows in all layers, which cannot see far. INT8 is the real thing: each linear layer multiplies
+# integers (oneDNN, inside PyTorch), with ranges calibrated on training texts, and quality is measured on the
+# INT8 models themselves.
 
 # %% tags=["nbval-ignore-output"]
 record, timed = load_record("int8_headline"), load_record("int8_headline_time")
@@ -1058,7 +1063,9 @@ lab.show_claim(load_claim("C15"))
 
 # %% [markdown]
 # With texts without end, only the one full layer counts: five sixths can be saved. Training never saw more than
-# 1,024 tokens, so the table also asks whether quality holds at lengths where time is saved most.
+# 1,024 tokens, so the table also asks whether quality holds at lengths where time is saved most. *Kept* is the
+# share of what full attention in float32 answers right; above 100 %, full attention errs more often. Mind the
+# last column: so few questions do not tell which of the two is better.
 #
 # The two savings are of different kinds: one shortens attention, the other acts on linear layers. What does
 # the second add to the first?
@@ -1079,7 +1086,7 @@ for case in speed["cases"]:
 # before does the rounding, on numbers that it holds in registers anyway: the same eight bits, the same
 # instruction, fewer passes over memory. Lesson 20 makes a rule of that.
 #
-# The hierarchy, in turn, saves only what attention costs: on short texts that is next to nothing. And windows in
+# The hierarchy, in turn, saves only what attention costs: on short texts that is little. And windows in
 # *all* layers are no way out: compare the far questions in the last two rows of the first table.
 #
 # ### Distilled or not, INT8 or not
@@ -1339,8 +1346,8 @@ lab.quiz("19")
 #   one against the other, and 0 must lie on the grid.
 # - Share a scale among few: a row, a token, a group. A scale that stays the same within a sum can be taken
 #   out of it; then int8 products are summed in int32.
-# - Weights are easy. Inputs have outliers, which the model uses; give each token its own grid, or leave
-#   the outliers in float.
+# - Weights are easy, row by row. Inputs have outliers, which the model uses; give each token its own grid,
+#   or leave the outliers in float.
 # - Weight-only saves memory; dynamic needs nothing; static needs calibration on data like the real ones, and
 #   never on test data. Measure latency, size and quality together, where the model will run.
 # - **Next:** [20 Fusion and hardware](20_fusion.ipynb) asks why memory traffic decides. **Read:** Jacob et al.

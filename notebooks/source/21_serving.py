@@ -155,7 +155,8 @@ print("the same, up to rounding:", True)
 # %% [markdown]
 # ### Exercise 1 · A batch of texts of unlike length (★☆☆, 5 min)
 #
-# MiniLM's vector of a text is the mean over its tokens' vectors.
+# MiniLM's vector of a text is the mean over its tokens' vectors
+# ([lesson 08](08_fine_tuning_bert.ipynb), exercise 1; here with lengths instead of a mask).
 
 # %% tags=["exercise"]
 def text_vectors(hidden, lengths):
@@ -268,9 +269,10 @@ lab.show_figure(
 # %% [markdown]
 # Read the line *window 0*. It waits for nobody, and yet it batches: while the replica computes, the
 # next requests gather. A window adds its own length to the wait of a lonely request, and pays only
-# where it makes batches so much larger that the queue gets shorter. In this model it never does, as
-# the replica is always either idle or has a queue. Real services hand requests on between
-# processes, which has costs per batch that this model leaves out. So we will measure.
+# where it makes batches so much larger that the queue gets shorter. In this model it did so at none
+# of the rates: under load, the requests gather anyway while the replica computes. Real services hand
+# requests on between processes, which has costs per batch that this model leaves out. So we will
+# measure.
 #
 # ## 3 · Measure what users feel
 #
@@ -354,7 +356,7 @@ for name, rows in curves.items():
     cells = "".join(f"{row['p50']:>5.0f}/{row['p99']:<5.0f}" for row in rows)
     last = rows[-1]
     print(f"{name:14} {cells}   mean batch {last['mean_batch']:.1f}, errors {last['errors']}")
-print("p50/p99 in milliseconds; batch and errors at the highest rate")
+print("p50/p99 in milliseconds, of the answers; batch and errors at the highest rate")
 
 # %% tags=["nbval-ignore-output"]
 fig, axes = plt.subplots(1, 2, figsize=(9, 4.2))
@@ -378,6 +380,10 @@ lab.show_figure(
 # rate, where nobody comes to share the batch? In section 2's model a window never paid. Whether one
 # pays here, where each hand-over between processes costs something, the last columns of the table
 # say.
+#
+# Mind the highest rate. Where more comes than the replica can answer, the service refuses the rest
+# (section 6 says how). A refusal comes quickly, and would make the median look good. So the times
+# are those of the answers alone, and the errors stand beside them: read both.
 
 # %% tags=["nbval-ignore-output"]
 lab.show_claim(load_claim("C12"))
@@ -410,10 +416,14 @@ for name, row in cached.items():
 
 
 # %% [markdown]
+# A cold cache may find less than the formula expects. The formula takes a request for a hit as soon as
+# an equal one was *asked* before. A cache can answer only when that one was *computed*, and a popular
+# request comes again while the first is still under way.
+#
 # ### Exercise 5 · The key of a cached prediction (★☆☆, 6 min)
 #
 # What is a prediction stored under? Make `model:version:digest`, where the digest is the
-# hexadecimal SHA-256 of the input as JSON.
+# hexadecimal SHA-256 of the input as `json.dumps` writes it.
 
 # %% tags=["exercise"]
 def cache_key(model, version, value):
@@ -452,9 +462,12 @@ async def without_a_server():
     return found == [None] * 100, cache.errors
 
 
-with ThreadPoolExecutor() as threads:  # a notebook's own thread has an event loop already
-    found_nothing, errors = threads.submit(asyncio.run, without_a_server()).result()
-print(f"100 look-ups without a server: nothing found: {found_nothing}; tried and failed: {errors}")
+try:
+    with ThreadPoolExecutor() as threads:  # a notebook's own thread has an event loop already
+        nothing, errors = threads.submit(asyncio.run, without_a_server()).result()
+    print(f"100 look-ups without a server: nothing found: {nothing}; tried and failed: {errors}")
+except ModuleNotFoundError as missing:  # the extra `serve` of section 5 is not installed
+    print(f"{missing}. This cell is left out.")
 
 # %% [markdown]
 # ## 5 · The service
@@ -642,6 +655,9 @@ if service:
     assert result.wrong == 0 and result.errors <= 0.1 * result.requests
 
 # %% [markdown]
+# What the dead replica had in its hands, the router asked of the other one (exercise 6). So few
+# requests fail, if any, and no answer is wrong. Users notice by the wait: look at p99.
+#
 # The dashboard above followed `/metrics` while this ran. Here is the same as the users saw it, as a
 # picture that stays:
 
@@ -657,6 +673,9 @@ lasting
 # last one is met by **back-pressure**: the router takes a bounded number of requests at a time, and
 # tells the others at once to come back later (HTTP 503 with `Retry-After`). A queue without a bound
 # would make everybody wait, until all give up.
+#
+# The printed times are those of the answers. *Back* is the time from the kill until two replicas run
+# again, and from Redis' new start until the cache answers for the first time.
 
 # %% tags=["nbval-ignore-output"]
 faults = load_record("serving_faults")
@@ -724,9 +743,9 @@ lab.check("21.choose_version", choose_version)
 # well, and has forgotten much of the rest. We give it 40 % of the users, and one replica. They
 # report what the right answer would have been, and the router compares the versions' wrong answers
 # with Fisher's exact test: how likely is a difference as large as this if both versions are equally
-# good? Below 1 in 1,000, the canary goes, without anybody being asked. Failures of a version are
-# compared in the same way. A 503 of an overloaded service is none: a crowd is not the canary's
-# fault.
+# good? Below 1 in 1,000, the canary goes, without anybody being asked. The judge waits for 20
+# outcomes of the canary first (`--judge-after` in section 5). Failures of a version are compared in
+# the same way. A 503 of an overloaded service is none: a crowd is not the canary's fault.
 
 # %% tags=["nbval-ignore-output"]
 import tempfile
@@ -793,7 +812,7 @@ for row in canary["bad"] + canary["shares"]:
 #
 # - The judge looks after *every* outcome. At a threshold of 0.05, which is fine for one look, many
 #   looks send a good canary home far too often. At 0.001 it did not happen in these roll-outs.
-# - A canary is not judged before it has 30 outcomes. That is what one that is always wrong costs.
+# - Here a canary is not judged before it has 30 outcomes. That is what one that is always wrong costs.
 #   One that is a little worse (5 % instead of 2 %) is mostly not found in 3,000 requests: a canary
 #   guards against accidents, not against small losses.
 # - A smaller share of the users takes longer to find out. It spares hardly any wrong answers: the
@@ -925,6 +944,7 @@ for name, rows in curves.items():
     row = next((r for r in rows if r["offered"] == best), rows[0])
     cost = price * row["core_ms"] / 3.6e6 * 1e6
     print(f"{name:14}{best:>9.0f}/s{row['core_ms']:>10.1f}{row['megabytes']:>7.0f}{cost:>20.2f}")
+print("with and without a cache, at the rate that was offered, sustained or not")
 for name, row in cached.items():
     cost = price * row["core_ms"] / 3.6e6 * 1e6
     used = f"{row['core_ms']:>10.1f}{row['megabytes']:>7.0f}"
@@ -932,7 +952,8 @@ for name, row in cached.items():
 
 # %% [markdown]
 # A decision, by rule: among the ways that sustain the most, the one with the least processor time
-# per answer. The cell below applies it to the record.
+# per answer. The cell below applies it to the record. Then it shows claim C29, which belongs to
+# sections 7 and 8; its table of costs is the one above.
 
 # %% tags=["nbval-ignore-output"]
 most = max(figures["sustained"].values())
@@ -950,8 +971,8 @@ lab.show_claim(load_claim("C29"))
 
 # %% [markdown]
 # The fixed price is memory: section 5 has shown what each process takes, whatever the model. For
-# three small models on one machine, one process would do. What the
-# rest buys is what this lesson broke: a replica may die, a version may be bad, a cache may be gone.
+# three small models on one machine, one process would do. What the rest buys is what this lesson
+# broke: a replica may die, a version may be bad, a cache may be gone.
 #
 # ## Quiz
 

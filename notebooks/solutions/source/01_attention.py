@@ -176,8 +176,8 @@ lab.check("01.mask_bug", repaired_attention)
 # first. The visible weights also summed to less than 1.
 #
 # Could one divide by the new sum afterwards? On paper that gives the same weights. In floating point
-# it fails when a hidden score is far above the visible ones: their weights round to 0, and 0 / 0 is
-# NaN.
+# it fails when a hidden score is far above the visible ones: the visible weights round to 0, and
+# 0 / 0 is NaN.
 
 # %%
 scores = torch.tensor([1.0, 2.0, 200.0])  # the last key is hidden

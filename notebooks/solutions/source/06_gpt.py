@@ -132,10 +132,8 @@ def top_p(logits, p):
     ordered, order = logits.sort(dim=-1, descending=True)
     probability = ordered.softmax(dim=-1)  # (batch, vocabulary), falling
     before = probability.cumsum(dim=-1) - probability  # the sum of the likelier tokens
-    dropped = before >= p
-    dropped = torch.zeros_like(dropped).scatter(
-        -1, order, dropped
-    )  # back to the vocabulary's order
+    dropped = before >= p  # in sorted order; the next line brings it to the vocabulary's
+    dropped = torch.zeros_like(dropped).scatter(-1, order, dropped)
     return logits.masked_fill(dropped, -math.inf)
 
 

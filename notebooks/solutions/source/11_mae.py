@@ -60,8 +60,8 @@ lab.check("11.random_masking", random_masking)
 # **Common mistakes.** With one sort instead of two, the mask speaks about places and not about
 # patches: it has the right number of ones, so its mean looks fine, and training runs, but the loss
 # grades patches that were visible. To sort `ids_keep` "for tidiness" breaks the link to
-# `ids_restore`. Without `dim=1`, or with one row of noise for all, all images lose the same
-# patches.
+# `ids_restore`. With one row of noise for all, all images lose the same patches; with `dim=0`, the
+# sort compares images with each other.
 
 # %% [markdown]
 # ## Exercise 2 · How many tokens?

@@ -91,7 +91,7 @@ print(
 )
 
 # %% [markdown]
-# The window has `2 · radius + 1` tokens, but news travel in one direction at a time. Dividing by the
+# The window has `2 · radius + 1` tokens, but news travels in one direction at a time. Dividing by the
 # whole window gives half of the layers:
 
 # %%

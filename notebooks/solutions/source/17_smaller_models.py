@@ -170,8 +170,8 @@ lab.check("17.batch_exit", confident_exits)
 # Let all layers refer to the first one's module, and count what is left.
 
 # %%
-def shared_attention(make_layer, count):
-    layers = nn.ModuleList(make_layer() for _ in range(count))
+def shared_attention(make_layer, num_layers):
+    layers = nn.ModuleList(make_layer() for _ in range(num_layers))
     for layer in layers[1:]:
         layer.attention = layers[0].attention
     return sum(p.numel() for p in layers.parameters())

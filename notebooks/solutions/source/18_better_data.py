@@ -295,7 +295,7 @@ def my_ddim_step(x, noise, now, later):
 lab.check("18.ddim_step", my_ddim_step)
 
 # %% [markdown]
-# The first line solves the formula of the first exercise for $x_0$, the second applies it at the new
+# The first line solves the formula of exercise 8 for $x_0$, the second applies it at the new
 # step. If the network's answer were exact, the result would be exactly the image that the way into
 # the noise gives at that step; a test of the library checks that. The common mistakes mix the two
 # steps: the guess needs `now` alone, the new image `later` alone. Returning the guess itself jumps to

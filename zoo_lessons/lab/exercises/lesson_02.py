@@ -213,7 +213,7 @@ MULTI_HEAD = Exercise(
             "plain matrices.",
         ),
         Mistake(
-            "W^O is applied to each head's width first",
+            "W^O is transposed",
             _with(output=lambda heads, w_o: heads @ w_o.T),
             "The concatenated heads are multiplied by W^O from the right, not by its transpose.",
         ),

@@ -240,8 +240,7 @@ def _rollout_cases() -> tuple[Case, ...]:
     generator = torch.Generator().manual_seed(2)
 
     def weights(*shape: int, scale: float = 1.0) -> Tensor:
-        scores = scale * torch.randn(*shape, generator=generator, dtype=torch.float64)
-        return scores.softmax(dim=-1)
+        return (scale * torch.randn(*shape, generator=generator)).softmax(dim=-1)
 
     return (
         Case((weights(2, 3, 5, 5),), label="2 layers of 3 heads, 5 tokens"),

@@ -423,7 +423,7 @@ EXERCISES = (
                 "no padding",
                 _split_no_padding,
                 "Your first square begins at the first pixel. It should begin `padding` pixels "
-                "outside, so that the border is seen as often as the middle. Count your tokens.",
+                "outside, on all four sides. Count your tokens: the formula gives more.",
             ),
             Mistake(
                 "a hard cut",

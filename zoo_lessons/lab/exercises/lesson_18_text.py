@@ -146,6 +146,16 @@ def _same_copy_again(texts, labels, change, copies):
     return add_copies(texts, labels, lambda text, _: change(text, 0), copies)
 
 
+def _text_by_text(texts, labels, change, copies):
+    together = [*texts, *(change(text, number) for text in texts for number in range(copies))]
+    return together, list(labels) * (copies + 1)
+
+
+def _text_by_text_with_labels(texts, labels, change, copies):
+    together, _ = _text_by_text(texts, labels, change, copies)
+    return together, [*labels, *(label for label in labels for _ in range(copies))]
+
+
 def _marked(text: str, number: int) -> str:
     """A copy that shows what it was made of and when."""
     return f"{text} ({number})"
@@ -233,6 +243,13 @@ def _copies_held_out(pairs, change, copies, held_out, seed):
     return sorted(train + _copied(train, change, copies)), sorted(
         _copied(validation, change, copies)
     )
+
+
+def _last_ones_held_out(pairs, change, copies, held_out, seed):
+    shuffled = list(pairs)
+    random.Random(seed).shuffle(shuffled)
+    train, validation = shuffled[:-held_out], shuffled[-held_out:]
+    return sorted(train + _copied(train, change, copies)), sorted(validation)
 
 
 def _pairs(number: int) -> Pairs:
@@ -350,6 +367,18 @@ TEXT_EXERCISES: tuple[Exercise, ...] = (
                 "All copies of a text are equal. `change` takes the number of the copy, so that "
                 "each is another one.",
             ),
+            Mistake(
+                "all copies of one text first",
+                _text_by_text,
+                "Your texts go a, b, a', a'', b', b'', your labels a, b, a, b, a, b. Let the "
+                "outer loop run over the copies: a, b, a', b', a'', b''.",
+            ),
+            Mistake(
+                "all copies of one text first, labels too",
+                _text_by_text_with_labels,
+                "Each label fits its text. But the exercise asks for rounds: the first copy of "
+                "each text, then the second of each. Let the outer loop run over the copies.",
+            ),
         ),
         praise="Each copy sits in its place, with the label of its original.",
     ),
@@ -392,6 +421,12 @@ TEXT_EXERCISES: tuple[Exercise, ...] = (
                 "copies instead of originals held out",
                 _copies_held_out,
                 "You validate on changed sentences. Whether the model works shows on real ones.",
+            ),
+            Mistake(
+                "the last ones held out",
+                _last_ones_held_out,
+                "Nothing leaks any more. Only hold out the *first* `held_out` of the shuffled "
+                "pairs, as the docstring says, so that all who use this seed get the same split.",
             ),
         ),
         praise="No sentence is on both sides any more, in whatever wording.",

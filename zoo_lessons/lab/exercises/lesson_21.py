@@ -96,6 +96,14 @@ def _key_of_the_text(model, version, value):
     return f"{model}:{version}:{_digest(str(value))}"
 
 
+def _key_without_blanks(model, version, value):
+    return f"{model}:{version}:{_digest(json.dumps(value, sort_keys=True, separators=(',', ':')))}"
+
+
+def _key_without_escapes(model, version, value):
+    return f"{model}:{version}:{_digest(json.dumps(value, sort_keys=True, ensure_ascii=False))}"
+
+
 _KEY_CASES = (
     Case(("embed", "v1", {"text": "The cat sat on the mat"}), label="a text"),
     Case(("embed", "v2", {"text": "The cat sat on the mat"}), label="the same text, version 2"),
@@ -662,6 +670,19 @@ EXERCISES = (
                 _key_of_the_text,
                 "`str` of a dict keeps the order of its fields, and no other language can make "
                 "the same key. Use JSON.",
+            ),
+            (
+                "JSON without blanks",
+                _key_without_blanks,
+                "A good key, and the library's own has no blanks either. But all who share a cache "
+                "must spell alike: here the text is what `json.dumps` writes by itself, blanks and "
+                "all, with the fields in order.",
+            ),
+            (
+                "JSON with é as it is",
+                _key_without_escapes,
+                "A good key. But all who share a cache must spell alike: here the text is what "
+                "`json.dumps` writes by itself, with é as an escape.",
             ),
         ),
     ),
