@@ -82,15 +82,15 @@ class Outline:
         return sum(task.minutes for task in self.tasks if task.further == further)
 
 
-SECTION = re.compile(r"^# ## (\d+) · (.+?)( \(\*?further\*?\))?$")
+SECTION = re.compile(r"^# ## (\d+) · (.+?)( \(further\))?$")
 TASK = re.compile(r"^# #{2,4} Exercise (\d+) · (.+?) \((★[★☆]*), (\d+) min(, further)?\)$")
 
 
 def outline(number: str) -> Outline:
     """The outline of a lesson's source.
 
-    A section is *further* if its heading or its first words say so, or the notes do, for lessons
-    that say it in a sentence of their introduction.
+    A section is *further* if its heading says so, or the notes do, for lessons that say it in a
+    sentence of their introduction.
 
     Raises:
         FileNotFoundError: the lesson has no source.
@@ -103,8 +103,6 @@ def outline(number: str) -> Outline:
             current = int(found[1])
             sections[current] = found[2].replace("*", "")
             further |= {current} if found[3] else set()
-        elif line.startswith("# *Further.*"):
-            further.add(current)
         elif found := TASK.match(line):
             waits = bool(found[5]) or current in further
             tasks.append(Task(int(found[1]), found[2], found[3], int(found[4]), waits))

@@ -821,7 +821,7 @@ SamplingExplorer(
 
 
 # %% [markdown]
-# ## 5 · Searching: beam search (*further*)
+# ## 5 · Searching: beam search (further)
 #
 # Greedy decoding takes the best next token each time. That need not give the best *text*: a good first
 # token may lead into a poor continuation. **Beam search** keeps several unfinished texts, the *beams*,

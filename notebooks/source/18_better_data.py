@@ -803,9 +803,9 @@ print_effects(row for row in images_record["effects"] if row["kind"] == "accurac
 # little better than shown; the digits are small, and "new writers" are few people.
 
 # %% [markdown]
-# ## 9 · Examples made to mislead
+# ## 9 · Examples made to mislead (further)
 #
-# *Further.* So far we asked how many *unchanged* digits are read right. Now somebody wants the model to
+# So far we asked how many *unchanged* digits are read right. Now somebody wants the model to
 # fail. How little must be changed?
 #
 # First we need a model. It is the CNN of the record, in a few lines.
@@ -916,9 +916,9 @@ lab.check("18.fgsm_step", fgsm_step)
 #
 # </details>
 #
-# ## 10 · Many small steps, and training against them
+# ## 10 · Many small steps, and training against them (further)
 #
-# *Further.* One large step assumes that the loss rises along a straight line. **PGD**, projected
+# One large step assumes that the loss rises along a straight line. **PGD**, projected
 # gradient descent on the negative loss (Madry et al. 2018, section 2.1), takes small steps, looks at
 # the gradient anew each time, and comes back whenever it has left the ball:
 #
@@ -1055,9 +1055,9 @@ print_effects(row for row in under_attack if row["kind"] == "robust")
 #   CNN nothing, and with 50 labels it costs about 16 points. The ViT gains from it in both. Accuracy
 #   does not tell robustness: measure both.
 #
-# ## 11 · Can the curves be believed?
+# ## 11 · Can the curves be believed? (further)
 #
-# *Further.* A curve shows what *one attack* found. If it fails, the model may be robust, or its
+# A curve shows what *one attack* found. If it fails, the model may be robust, or its
 # gradients may lead nowhere: **gradient masking**. It has signs (Athalye et al. 2018, section 3.1; the
 # last is ours):
 #
@@ -1082,9 +1082,9 @@ for name, found in adversarial["masking"].items():
 # combinations of attacks find more (Croce & Hein 2020, [AutoAttack](https://arxiv.org/abs/2003.01690)).
 
 # %% [markdown]
-# ## 12 · Drawn digits: a GAN
+# ## 12 · Drawn digits: a GAN (further)
 #
-# *Further.* MixUp and CutMix make new examples out of two old ones. A *generator* goes on where they
+# MixUp and CutMix make new examples out of two old ones. A *generator* goes on where they
 # stop: it learns what digits look like and draws new ones, each for a class that we ask for. An
 # article that this course grew from says that such samples make classifiers better, and harder to fool.
 # We look at two kinds of generators, and then at that sentence.
@@ -1164,9 +1164,9 @@ lab.show_figure(
 )
 
 # %% [markdown]
-# ## 13 · Drawn digits: diffusion
+# ## 13 · Drawn digits: diffusion (further)
 #
-# *Further.* A GAN is hard to balance. *Diffusion* (Ho et al. 2020) has one network and an ordinary
+# A GAN is hard to balance. *Diffusion* (Ho et al. 2020) has one network and an ordinary
 # loss. The idea: noise can be added to an image by a formula. A network learns to find the noise in
 # a noisy image. To draw, start with noise alone and take it out, a little at a time.
 #
