@@ -198,6 +198,15 @@ def test_stale_means_that_the_code_changed_not_its_looks(course, old, new, stale
     assert records.is_stale("answer") == stale
 
 
+def test_empty_parts_of_formatted_strings_do_not_count():
+    """Python 3.12.1 puts them into format specifications, 3.11 and 3.13 do not."""
+    plain = ast.parse("f'{number:>{width}}'")
+    (part,) = plain.body[0].value.values
+    before = list(records._meaning(plain))
+    part.format_spec.values.append(ast.Constant(""))
+    assert "number" in repr(before) and list(records._meaning(plain)) == before
+
+
 def test_a_change_of_the_experiment_itself_counts(course):
     records.main(["answer"])
     course("experiments.answer", EXPERIMENT.replace("It is 42.", "It is 43."))

@@ -213,6 +213,8 @@ def _meaning(node: Any) -> Iterator[str]:
                 value = value[1:]
             if field == "body" and isinstance(node, ast.Module):
                 value = [each for each in value if not _is_program(each)]
+            if isinstance(node, ast.JoinedStr):  # Python 3.12.0 and 3.12.1 add empty parts
+                value = [each for each in value if getattr(each, "value", None) != ""]
             if value is not None and value != []:
                 yield f".{field}"
                 yield from _meaning(value)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 import platform
 import sys
+from importlib.metadata import version
 
 import pytest
 import torch
@@ -63,7 +64,7 @@ def test_versions_are_held_against_the_lower_bounds(tmp_path):
     )
     assert too_old(project) == [
         f"Python {platform.python_version()} does not satisfy >=99.1",
-        f"torch {torch.__version__} does not satisfy >=999",
+        f"torch {version('torch')} does not satisfy >=999",
         "no-such-package-here is not installed",
     ]
 
@@ -71,7 +72,7 @@ def test_versions_are_held_against_the_lower_bounds(tmp_path):
 def test_this_machine_is_read():
     machine = environment().machine
     assert machine.python == ".".join(map(str, sys.version_info[:3]))
-    assert machine.versions["torch"] == torch.__version__
+    assert machine.versions["torch"] == version("torch")
     assert machine.cores >= 1
     assert 0 < machine.free_memory <= machine.memory
     assert bool(machine.gpu) == torch.cuda.is_available()

